@@ -1,0 +1,56 @@
+"""What many tests need to make a race happen instead of hoping for it. Nothing here sleeps, and every wait has an end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Real seconds after which a test gives up on something that should have happened long ago."""
+
+
+class Gate:
+    """A door that stays open once opened. ``pass_through()`` waits for it, and fails instead of hanging."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def open(self, *_: object) -> None:
+        """Open the door; arguments are ignored, so that it can be a callback."""
+        self._event.set()
+
+    def is_open(self) -> bool:
+        """Tell whether it is open."""
+        return self._event.is_set()
+
+    def pass_through(self) -> None:
+        """Wait until the door is open."""
+        assert self._event.wait(PATIENCE), f"nobody opened the gate within {PATIENCE} s"
+
+
+class Background(Generic[T]):
+    """A function that runs in a thread of its own; ``result()`` joins it and returns or raises its outcome."""
+
+    def __init__(self, func: Callable[[], T]) -> None:
+        self._func = func
+        self._value: T
+        self._error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="test-background", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._func()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> T:
+        """Return what the function returned, or raise what it raised."""
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive(), f"{self._func!r} did not return within {PATIENCE} s"
+        if self._error is not None:
+            raise self._error
+        return self._value

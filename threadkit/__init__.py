@@ -1,0 +1,43 @@
+"""An in-process concurrency toolkit: threads, recurring tasks, a job queue, executors, a bus, and their life cycle.
+
+Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
+
+    floor 0  words         _errors _fork _arguments _clock _calling
+    floor 1  values        _verdicts _durations events health _waiting
+    floor 2  rules         backoff triggers _report _records _timer
+    floor 3  tools         _stop _observe _tally _exit
+    floor 4  the waist     _component stores
+    floor 5  engines       _thread _pool _bus _loop _signals _registry
+    floor 6  compositions  _executor _scheduler _workqueue
+    floor 7  wholes        _interval executors
+    floor 8  the whole     _lifecycle
+    floor 9  the door      here
+    floor 10 edges         __main__ demo testing                they import the door only
+"""
+
+from threadkit import backoff, events, health
+from threadkit._clock import Clock, SystemClock
+from threadkit._component import Component, ComponentState, Phase
+from threadkit._errors import (
+    ActionError,
+    CallTimeout,
+    Closed,
+    DependencyCycle,
+    DuplicateName,
+    ForkedError,
+    Full,
+    JobCancelled,
+    JobFailed,
+    StartTimeout,
+    StoreError,
+    StoreFormatError,
+    StoreLocked,
+    ThreadkitError,
+    UnknownComponent,
+    UnknownHandler,
+    WouldBlock,
+)
+from threadkit._report import ShutdownReport
+from threadkit._stop import StopToken
+from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
+from threadkit.backoff import Retry

@@ -1,0 +1,130 @@
+"""Time comes in by this door: nothing else in the package reads a clock, waits with a limit or starts a thread.
+
+A component takes a clock. ``SystemClock`` is the real one; ``threadkit.testing.VirtualClock`` drives the same blocking
+threads through hours in milliseconds. Threads are started here too, because a virtual clock must know whom to wait for.
+
+A *gate* is a plain lock that is made closed (held). Whoever waits parks at the gate; whoever has news opens it. Any thread
+may open a gate, a signal handler too: releasing a lock takes no other lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Protocol
+
+# The longest single wait. Longer ones are made of several: threading.TIMEOUT_MAX is 49 days on Windows.
+_LONGEST_WAIT = 3600.0
+
+
+class Gate(Protocol):
+    """The part of ``threading.Lock`` that a gate is made of."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+
+
+class Clock(Protocol):
+    """What a component needs of time. A duck of this shape is a clock."""
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed moment; they never go back."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware and in UTC; it may be set forward or back."""
+        ...
+
+    def park(self, gate: Gate, deadline: float | None) -> bool:
+        """Wait until ``gate`` opens or ``monotonic()`` reaches ``deadline``.
+
+        Args:
+            gate: a gate that only this thread waits at.
+            deadline: absolute, in seconds of ``monotonic()``; None is no limit.
+
+        Returns:
+            True when the gate was opened, False when the time was over first.
+        """
+        ...
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """Start a daemon thread that runs ``target`` in a fresh context, and return it.
+
+        Raises:
+            RuntimeError: the system or the interpreter gives no more threads.
+        """
+        ...
+
+
+def closed_gate() -> Gate:
+    """Return a new gate that nobody has opened yet."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
+def open_gate(gate: Gate) -> None:
+    """Let whoever is parked at ``gate`` go on.
+
+    Opening a gate twice is harmless: a virtual clock's time-out and a waker may both open one.
+    """
+    with contextlib.suppress(RuntimeError):
+        gate.release()
+
+
+def deadline_after(clock: Clock, timeout: float | None) -> float | None:
+    """Return the absolute deadline that lies ``timeout`` seconds ahead; None and ``inf`` are no limit."""
+    if timeout is None or timeout == math.inf:
+        return None
+    return clock.monotonic() + timeout
+
+
+class SystemClock:
+    """The machine's own clock.
+
+    Example:
+        >>> clock = SystemClock()
+        >>> clock.now().tzname()
+        'UTC'
+        >>> clock.monotonic() <= clock.monotonic()
+        True
+    """
+
+    def monotonic(self) -> float:
+        """Return ``time.monotonic()``."""
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+        return datetime.now(timezone.utc)
+
+    def park(self, gate: Gate, deadline: float | None) -> bool:
+        """Wait at the gate, really."""
+        if deadline is None:
+            return gate.acquire()
+        while (remaining := deadline - time.monotonic()) > 0:
+            if gate.acquire(timeout=min(remaining, _LONGEST_WAIT)):
+                return True
+        return gate.acquire(blocking=False)
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """Start a daemon thread.
+
+        Its context is fresh, whatever the interpreter's setting for inheritance: what a long-lived thread sees must not
+        depend on who happened to start it.
+        """
+        thread = threading.Thread(target=contextvars.Context().run, args=(target,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def __repr__(self) -> str:
+        return "SystemClock()"
+
+
+SYSTEM_CLOCK = SystemClock()

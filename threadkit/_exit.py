@@ -1,0 +1,62 @@
+"""What happens to running components when the interpreter exits without a stop call.
+
+One ``atexit`` hook stops what still runs, the youngest first, on one deadline. threadkit's threads are daemons, so they are
+alive at that moment (non-daemon threads would be joined *before* the hooks, and keep a server alive for ever). Inside the
+hook no new thread can be made, so a stop needs nothing that does not exist already.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import Protocol
+
+from threadkit import _fork
+from threadkit._clock import SYSTEM_CLOCK
+
+EXIT_TIMEOUT = 10.0
+"""Seconds that all components have together at interpreter exit."""
+
+_logger = logging.getLogger("threadkit")
+
+
+class Root(Protocol):
+    """A component or lifecycle that nobody else stops."""
+
+    def begin_exit(self) -> None:
+        """Ask for the stop; return at once."""
+        ...
+
+    def finish_exit(self, deadline: float) -> list[str]:
+        """Wait until everything has ended, or the deadline of the system's clock; return the names of what has not."""
+        ...
+
+
+# Root -> None, in the order of their start. Single dict operations, each atomic: a stop may come from anywhere.
+_roots: dict[Root, None] = {}
+
+
+def watch(root: Root) -> None:
+    """Stop this one at exit."""
+    _roots[root] = None
+
+
+def forget(root: Root) -> None:
+    """It has ended, or somebody else answers for it now."""
+    _roots.pop(root, None)
+
+
+def stop_all() -> None:
+    """Stop every root; what ``atexit`` calls."""
+    deadline = SYSTEM_CLOCK.monotonic() + EXIT_TIMEOUT
+    roots = list(_roots)[::-1]
+    for root in roots:
+        root.begin_exit()
+    abandoned = [name for root in roots for name in root.finish_exit(deadline)]
+    _roots.clear()
+    if abandoned:
+        _logger.warning("abandoned at interpreter exit, still running: %s", ", ".join(abandoned))
+
+
+atexit.register(stop_all)
+_fork.after_fork(_roots.clear)

@@ -1,0 +1,121 @@
+"""Who is told of what happens, and how often it has happened."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from typing_extensions import Self
+
+from threadkit import _arguments
+from threadkit.events import Event, describe
+
+_logger = logging.getLogger("threadkit")  # no NullHandler: where nobody configured logging, failures must still be seen
+
+Observer = Callable[[Event], object]
+
+
+class Observers:
+    """The observers of one component. An observer runs in the thread that it happened in, never under a lock of ours.
+
+    Copy on write: ``emit()`` reads the tuple once, without a lock, so observers may come and go meanwhile.
+    """
+
+    __slots__ = ("_callbacks", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the replacement of _callbacks
+        self._callbacks: tuple[Observer, ...] = ()
+
+    def __bool__(self) -> bool:
+        """True where somebody listens; hot paths ask before they make an event."""
+        return bool(self._callbacks)
+
+    def add(self, callback: Observer) -> Observation:
+        """Have ``callback(event)`` called for each event from now on.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        _arguments.function(callback, "callback")
+        with self._lock:
+            self._callbacks = (*self._callbacks, callback)
+        return Observation(self, callback)
+
+    def discard(self, callback: Observer) -> bool:
+        """Forget one; return False where it is not there."""
+        with self._lock:
+            kept = list(self._callbacks)
+            try:
+                kept.remove(callback)
+            except ValueError:
+                return False
+            self._callbacks = tuple(kept)
+            return True
+
+    def emit(self, event: Event) -> None:
+        """Log the event and tell all observers. Nothing that they raise gets out."""
+        if _logger.isEnabledFor(event.level):
+            error = getattr(event, "error", None)
+            _logger.log(event.level, "%s", event, exc_info=error, extra={"threadkit": event.as_dict()})
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except BaseException as error:  # noqa: BLE001 - the border of user code; even SystemExit must not end a worker
+                _logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)
+
+
+class Observation:
+    """What ``observe()`` returns: a handle with ``remove()``, which is also a context manager.
+
+    Example:
+        >>> from threadkit import Bus
+        >>> seen = []
+        >>> with Bus("bus").observe(seen.append):
+        ...     pass
+    """
+
+    __slots__ = ("_callback", "_observers")
+
+    def __init__(self, observers: Observers, callback: Observer) -> None:
+        self._observers = observers
+        self._callback = callback
+
+    def remove(self) -> bool:
+        """Stop observing; return False where that was done before."""
+        return self._observers.discard(self._callback)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+class Counters:
+    """Named counts that only go up. For what happens seldom: each step takes the lock."""
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self, *names: str) -> None:
+        self._lock = threading.Lock()  # guards _counts
+        self._counts = dict.fromkeys(names, 0)
+
+    def add(self, name: str, amount: int = 1) -> int:
+        """Count, and return the new number."""
+        with self._lock:
+            self._counts[name] += amount
+            return self._counts[name]
+
+    def get(self, name: str) -> int:
+        """Return one count."""
+        return self._counts[name]
+
+    def snapshot(self) -> dict[str, int]:
+        """Return all counts, as of one moment."""
+        with self._lock:
+            return dict(self._counts)

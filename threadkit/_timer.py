@@ -1,0 +1,139 @@
+"""One thread and one heap for any number of things that are due later.
+
+The callbacks are threadkit's own: quick, and never user code. The thread is made with the first entry and ends when the
+last is gone, so that what waits for nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+
+from threadkit._clock import Clock
+from threadkit._waiting import Condition
+
+# What the heap holds: due time, a number that keeps equal times in order, callback (None: cancelled), its argument.
+# A list, because lists compare in C and one field changes.
+Entry = list  # type: ignore[type-arg]  # a heterogeneous list has no better type
+
+_DEAD_BEFORE_SWEEP = 512
+
+
+class Timer:
+    """Calls functions at given moments of a clock.
+
+    Args:
+        clock: the clock whose ``monotonic()`` the moments are of.
+        name: the name of the thread.
+    """
+
+    __slots__ = ("_clock", "_condition", "_dead", "_heap", "_name", "_numbers", "_thread")
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self._clock = clock
+        self._name = name
+        self._numbers = itertools.count()
+        # Guards the four below; notified when the head of the heap changes. No callback runs under it.
+        self._condition = Condition(clock)
+        self._heap: list[Entry] = []
+        self._dead = 0
+        self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        with self._condition:
+            return len(self._heap) - self._dead
+
+    def at(self, due: float, callback: Callable[[object], None], argument: object = None) -> Entry:
+        """Have ``callback(argument)`` called when the clock's ``monotonic()`` reaches ``due``.
+
+        Returns:
+            the entry, for ``cancel()``.
+
+        Raises:
+            RuntimeError: the system or the interpreter gives no thread; nothing is left behind.
+        """
+        with self._condition:
+            entry: Entry = [due, next(self._numbers), callback, argument]
+            heapq.heappush(self._heap, entry)
+            if self._thread is None:
+                try:
+                    self._thread = self._clock.spawn(self._run, self._name)
+                except RuntimeError:
+                    self._heap.remove(entry)
+                    heapq.heapify(self._heap)
+                    raise
+            elif self._heap[0] is entry:
+                self._condition.notify_all()
+            return entry
+
+    def cancel(self, entry: Entry) -> bool:
+        """Take an entry back; return False where it is being called, was called or was cancelled before."""
+        with self._condition:
+            if entry[2] is None:
+                return False
+            entry[2] = entry[3] = None
+            self._dead += 1
+            if self._heap[0] is entry:
+                self._condition.notify_all()
+            elif self._dead > _DEAD_BEFORE_SWEEP and self._dead * 2 > len(self._heap):
+                self._heap = [live for live in self._heap if live[2] is not None]
+                heapq.heapify(self._heap)
+                self._dead = 0
+            return True
+
+    def clear(self) -> None:
+        """Cancel everything; the thread ends."""
+        with self._condition:
+            for entry in self._heap:
+                entry[2] = entry[3] = None
+            self._heap.clear()
+            self._dead = 0
+            self._condition.notify_all()
+
+    def join(self, deadline: float | None) -> bool:
+        """Wait until the thread has ended; True at once where there is none, or where this is it."""
+        with self._condition:
+            if self._thread is threading.current_thread():
+                return True
+            return self._condition.wait_until(lambda: self._thread is None, deadline)
+
+    def thread(self) -> threading.Thread | None:
+        """Return the thread, if there is one at this moment."""
+        return self._thread
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            for callback, argument in batch:
+                callback(argument)
+            del batch, callback, argument  # an idle timer must keep nothing alive
+
+    def _next_batch(self) -> list[tuple[Callable[[object], None], object]]:
+        """Wait for what is due next; an empty answer ends the thread."""
+        with self._condition:
+            while True:
+                while self._heap and self._heap[0][2] is None:
+                    heapq.heappop(self._heap)
+                    self._dead -= 1
+                if not self._heap:
+                    self._thread = None
+                    self._condition.notify_all()
+                    return []
+                head = self._heap[0]
+                now = self._clock.monotonic()
+                if head[0] <= now:
+                    return self._pop_due(now)
+                self._condition.wait_until(lambda: not self._heap or self._heap[0] is not head or not head[2], head[0])
+
+    def _pop_due(self, now: float) -> list[tuple[Callable[[object], None], object]]:
+        """Take everything out that is due. The lock MUST be held."""
+        batch = []
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if entry[2] is None:
+                self._dead -= 1
+            else:
+                batch.append((entry[2], entry[3]))
+                entry[2] = entry[3] = None
+        return batch

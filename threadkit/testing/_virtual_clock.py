@@ -1,0 +1,224 @@
+"""A clock that stands still until a test moves it, and that drives threads which really block.
+
+Every wait of threadkit parks at a gate on its clock, and every thread of threadkit is started by its clock. So this clock
+knows whom it drives, and whether each of them is parked: a thread is parked while its gate is registered here *and still
+closed*. Whoever wakes a thread opens its gate, and from that moment on the thread counts as running, long before the
+operating system lets it run. There is nothing to guess and nothing to sleep for.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from threadkit import Clock
+
+_PATIENCE = 5.0  # real seconds that a driven thread may run before advance() gives up on it
+_EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class _Parked:
+    """One thread at one gate."""
+
+    __slots__ = ("deadline", "gate", "timed_out")
+
+    def __init__(self, gate: threading.Lock, deadline: float | None) -> None:
+        self.gate = gate
+        self.deadline = deadline
+        self.timed_out = False
+
+
+class VirtualClock:
+    """A clock for tests: time passes by ``advance()`` only.
+
+    Give it to any component, or to the lifecycle (``Lifecycle(clock=clock)``), from which the others inherit it.
+
+    Args:
+        start: the wall clock's time at the beginning, aware; 2026-01-01 00:00 UTC by default.
+
+    Raises:
+        ValueError: ``start`` has no time zone.
+
+    Example:
+        >>> from threadkit import IntervalTask
+        >>> clock = VirtualClock()
+        >>> ticks = []
+        >>> task = IntervalTask(lambda: ticks.append(clock.now()), every="1h", clock=clock)
+        >>> task.start()
+        >>> clock.advance(24 * 3600)
+        >>> len(ticks), ticks[-1].isoformat()
+        (24, '2026-01-02T00:00:00+00:00')
+        >>> task.stop()
+    """
+
+    def __init__(self, start: datetime = _EPOCH) -> None:
+        if start.tzinfo is None:
+            raise ValueError(f"start must have a time zone, but is {start!r}")
+        # Guards all below; notified whenever a driven thread parks or ends, or a sleeper joins.
+        self._changed = threading.Condition()
+        self._monotonic = 0.0
+        self._wall = start.astimezone(timezone.utc)
+        self._parked: dict[threading.Thread, _Parked] = {}
+        self._driven: set[threading.Thread] = set()
+
+    def monotonic(self) -> float:
+        """Return the virtual seconds since the clock was made; they never go back."""
+        with self._changed:
+            return self._monotonic
+
+    def now(self) -> datetime:
+        """Return the virtual wall clock's time, in UTC."""
+        with self._changed:
+            return self._wall
+
+    def park(self, gate: threading.Lock, deadline: float | None) -> bool:
+        """Wait until the gate opens, or until the clock is moved to the deadline."""
+        thread = threading.current_thread()
+        with self._changed:
+            if deadline is not None and deadline <= self._monotonic:
+                return gate.acquire(blocking=False)
+            parked = self._parked[thread] = _Parked(gate, deadline)
+            self._changed.notify_all()
+        try:
+            gate.acquire()
+        finally:
+            with self._changed:
+                del self._parked[thread]
+        return not parked.timed_out
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """Start a thread that this clock drives."""
+
+        def run() -> None:
+            try:
+                contextvars.Context().run(target)
+            finally:
+                with self._changed:
+                    self._driven.discard(thread)
+                    self._changed.notify_all()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        with self._changed:
+            self._driven.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._changed:
+                self._driven.discard(thread)
+            raise
+        return thread
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Let time pass: step from due time to due time, and at each wait until every driven thread is parked again.
+
+        Args:
+            seconds: how much.
+
+        Raises:
+            ValueError: ``seconds`` is negative or ``nan``.
+            RuntimeError: called from a thread that the clock drives; or such a thread is still running after 5 real seconds,
+                which it is named for.
+        """
+        amount = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+        if not amount >= 0:
+            raise ValueError(f"seconds must not be negative or nan, but is {seconds!r}")
+        with self._changed:
+            if threading.current_thread() in self._driven:
+                raise RuntimeError("advance() must not be called from a thread that the clock itself drives")
+            target = self._monotonic + amount
+            self._settle()
+            while (due := self._next_due()) is not None and due <= target:
+                self._move_to(due)
+                for parked in self._parked.values():
+                    if parked.deadline is not None and parked.deadline <= due and parked.gate.locked():
+                        parked.timed_out = True
+                        parked.gate.release()
+                self._settle()
+            self._move_to(target)
+
+    def settle(self) -> None:
+        """Wait until every driven thread is parked, without letting time pass.
+
+        Raises:
+            RuntimeError: a driven thread is still running after 5 real seconds, which it is named for.
+        """
+        with self._changed:
+            self._settle()
+
+    def wait_for_sleepers(self, n: int) -> None:
+        """Wait until at least ``n`` threads are parked with a time limit.
+
+        Raises:
+            RuntimeError: there were fewer after 5 real seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._sleepers() >= n, _PATIENCE):
+                raise RuntimeError(f"{self._sleepers()} thread(s) sleep on the virtual clock after {_PATIENCE:g} s, not {n}")
+
+    def set_wall(self, moment: datetime) -> None:
+        """Set the wall clock, forward or back, as an administrator would; ``monotonic()`` is not touched.
+
+        Raises:
+            ValueError: ``moment`` has no time zone.
+        """
+        if moment.tzinfo is None:
+            raise ValueError(f"moment must have a time zone, but is {moment!r}")
+        with self._changed:
+            self._wall = moment.astimezone(timezone.utc)
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine sleep: the wall clock goes on, ``monotonic()`` does not (as on Linux).
+
+        Raises:
+            ValueError: ``seconds`` is negative or ``nan``.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"seconds must not be negative or nan, but is {seconds!r}")
+        with self._changed:
+            self._wall += timedelta(seconds=seconds)
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock {self._monotonic:g} s, {self._wall.isoformat()}>"
+
+    def _sleepers(self) -> int:
+        return sum(1 for parked in self._parked.values() if parked.deadline is not None and parked.gate.locked())
+
+    def _next_due(self) -> float | None:
+        # An open gate's deadline is of no interest: its thread has been woken, and settling has let it run.
+        return min(
+            (parked.deadline for parked in self._parked.values() if parked.deadline is not None and parked.gate.locked()),
+            default=None,
+        )
+
+    def _move_to(self, moment: float) -> None:
+        if moment > self._monotonic:  # a deadline in the past must not take time back
+            self._wall += timedelta(seconds=moment - self._monotonic)
+            self._monotonic = moment
+
+    def _running(self) -> list[threading.Thread]:
+        return [
+            thread
+            for thread in self._driven
+            if thread not in self._parked or not self._parked[thread].gate.locked()
+        ]
+
+    def _settle(self) -> None:
+        if self._changed.wait_for(lambda: not self._running(), _PATIENCE):
+            return
+        lines = []
+        frames = sys._current_frames()
+        for thread in self._running():
+            frame = frames.get(thread.ident or 0)
+            place = "".join(traceback.format_stack(frame)[-2:]) if frame else "(not begun)"
+            lines.append(f"thread {thread.name!r} is still running:\n{place}")
+        raise RuntimeError(
+            f"not every thread on the virtual clock is parked after {_PATIENCE:g} real seconds; "
+            "wait on the clock (a token, a job, a run) instead of on something real\n" + "\n".join(lines)
+        )
+
+
+_: type[Clock] = VirtualClock
