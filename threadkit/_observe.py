@@ -12,7 +12,7 @@ from typing_extensions import Self
 from threadkit import _arguments
 from threadkit.events import Event, describe
 
-_logger = logging.getLogger("threadkit")  # no NullHandler: where nobody configured logging, failures must still be seen
+logger = logging.getLogger("threadkit")  # no NullHandler: where nobody configured logging, failures must still be seen
 
 Observer = Callable[[Event], object]
 
@@ -57,14 +57,18 @@ class Observers:
 
     def emit(self, event: Event) -> None:
         """Log the event and tell all observers. Nothing that they raise gets out."""
-        if _logger.isEnabledFor(event.level):
+        if logger.isEnabledFor(event.level):
             error = getattr(event, "error", None)
-            _logger.log(event.level, "%s", event, exc_info=error, extra={"threadkit": event.as_dict()})
+            logger.log(event.level, "%s", event, exc_info=error, extra={"threadkit": event.as_dict()})
+        self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """Tell all observers, and leave the log alone: for a whole that hands on the events of its parts."""
         for callback in self._callbacks:
             try:
                 callback(event)
             except BaseException as error:  # noqa: BLE001 - the border of user code; even SystemExit must not end a worker
-                _logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)
+                logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)
 
 
 class Observation:
