@@ -7,6 +7,7 @@ strictly down", is also the order of locks, so the proof that threadkit cannot d
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -33,9 +34,10 @@ FLOORS: dict[int, str] = {
 # Above the door: modules and folders that are threadkit's first users, and see of it what users see.
 EDGES = frozenset({"__main__", "demo", "ext", "monitor", "testing"})
 # Modules of the table that are still to be written. Empty when the house is finished.
-NOT_YET = frozenset(
-    "_bus _executor _interval _lifecycle _loop _pool _records _registry _scheduler _tally _workqueue executors stores".split()
-)
+NOT_YET = frozenset({
+    "_bus", "_executor", "_interval", "_lifecycle", "_loop", "_pool", "_records", "_registry", "_scheduler", "_tally",
+    "_workqueue", "executors", "stores",
+})  # fmt: skip
 
 MOST_LINES = 400
 DEPENDENCIES = frozenset({"attrs", "typing_extensions"})
@@ -227,7 +229,11 @@ def test_map_at_the_door_shows_the_table() -> None:
 def test_door_opens_fast() -> None:
     """Importing threadkit loads none of the slow parts of the standard library, not by a detour either."""
     script = f"import sys, threadkit; print(*sorted(sys.modules.keys() & {set(LOADED_ON_FIRST_USE)!r}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    # A child that coverage measures has loaded sqlite3 by itself.
+    unmeasured = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=unmeasured, capture_output=True, text=True, check=True, timeout=30
+    )
     assert done.stdout.split() == []
 
 
