@@ -22,14 +22,15 @@ import pytest
 FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _clock _calling",
     1: "_verdicts _durations events health _waiting",
-    2: "backoff triggers _report _records _timer",
+    2: "backoff triggers _report _records _timer _stopper",
     3: "_stop _observe _tally _exit",
-    4: "_component stores",
+    4: "_component stores _resources",
     5: "_thread _pool _bus _loop _signals _registry",
-    6: "_executor _scheduler _workqueue",
+    6: "_executor _scheduler _workqueue _directory _runner",
     7: "_interval executors",
-    8: "_lifecycle",
-    9: "__init__",  # The door.
+    8: "_makers",
+    9: "_lifecycle",
+    10: "__init__",  # The door.
 }
 # Above the door: modules and folders that are threadkit's first users, and see of it what users see.
 EDGES = frozenset({"__main__", "demo", "ext", "monitor", "testing"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=str)
@@ -129,7 +129,7 @@ def instant(value: datetime, name: str) -> datetime:
         raise TypeError(f"{name} must be a datetime, not {value!r}")
     if value.tzinfo is None or value.utcoffset() is None:
         raise ValueError(f"{name} must have a time zone, as datetime.now(timezone.utc) has, but is {value!r}")
-    return value.astimezone(timezone.utc)
+    return value.astimezone(UTC)
 
 
 def name_of(func: Callable[..., object], fallback: str) -> str:

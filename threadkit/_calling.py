@@ -1,8 +1,8 @@
 """A parameter is passed only where it is asked for.
 
-User code may want a token, a run, a context or a request, or may not. It is asked by its signature: a *required* positional
-parameter in that place, or one annotated with our type. What has a default, ``*args``, and what cannot be read gets nothing:
-passing something there would change the meaning of code that works today.
+User code may want a token, a run, a context or a request, or may not. It is asked by its signature: a *required*
+positional parameter in that place, or one annotated with our type. What has a default, ``*args``, and what cannot be
+read gets nothing: passing something there would change the meaning of code that works today.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def asks_for(func: Callable[..., object], kind: str, *, position: int = 0) -> bo
 
 
 def accepts(func: Callable[..., object], count: int) -> bool:
-    """Tell whether ``func`` can be called with ``count`` positional arguments; what cannot be read is given the benefit."""
+    """Tell whether ``func`` can be called with ``count`` positional arguments; what cannot be read, can."""
     try:
         signature = inspect.signature(func)
     except (TypeError, ValueError):

@@ -3,8 +3,8 @@
 A component takes a clock. ``SystemClock`` is the real one; ``threadkit.testing.VirtualClock`` drives the same blocking
 threads through hours in milliseconds. Threads are started here too, because a virtual clock must know whom to wait for.
 
-A *gate* is a plain lock that is made closed (held). Whoever waits parks at the gate; whoever has news opens it. Any thread
-may open a gate, a signal handler too: releasing a lock takes no other lock.
+A *gate* is a plain lock that is made closed (held). Whoever waits parks at the gate; whoever has news opens it. Any
+thread may open a gate, a signal handler too: releasing a lock takes no other lock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 # The longest single wait. Longer ones are made of several: threading.TIMEOUT_MAX is 49 days on Windows.
@@ -102,7 +102,7 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
     def park(self, gate: Gate, deadline: float | None) -> bool:
         """Wait at the gate, really."""

@@ -1,7 +1,8 @@
 """The waist: what everything that starts and stops has in common.
 
-``Component`` is the protocol; the registry that starts and stops things in order knows nothing else, so a user's own class
-that has these four names is a first-class citizen. ``BaseComponent`` is what threadkit's own components are made of.
+``Component`` is the protocol; the registry that starts and stops things in order knows nothing else, so a user's own
+class that has these four names is a first-class citizen. ``BaseComponent`` is what threadkit's own components are made
+of.
 
 States (one more is derived: STOPPING is RUNNING or STARTING with the token set):
 
@@ -18,15 +19,14 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, runtime_checkable
-
-from typing_extensions import Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from threadkit import _arguments, _exit, _fork
 from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
 from threadkit._errors import Closed, ForkedError
 from threadkit._observe import Observation, Observer, Observers
-from threadkit._stop import StopToken, ensure_stopper
+from threadkit._stop import StopToken
+from threadkit._stopper import ensure_stopper
 from threadkit._waiting import Condition
 from threadkit.events import Event, Failed, Started, Stopped, describe
 from threadkit.health import Health, Status
@@ -81,8 +81,8 @@ class ComponentState(enum.Enum):
 class Component(Protocol):
     """What can be started and stopped in order. A class of your own needs these four names and nothing else.
 
-    It may also have ``phase``, ``state``, ``health()``, ``stats()``, ``failed`` (set by the registry: call it with the error
-    when the component dies) and ``close()`` (called once, when ``join`` has succeeded or its time is over).
+    It may also have ``phase``, ``state``, ``health()``, ``stats()``, ``failed`` (set by the registry: call it with the
+    error when the component dies) and ``close()`` (called once, when ``join`` has succeeded or its time is over).
 
     Example:
         >>> class Cache:
@@ -113,8 +113,9 @@ class Component(Protocol):
 class BaseComponent:
     """The common half of threadkit's own components: state, token, observers, health, fork, exit.
 
-    A subclass gives ``_launch()`` (make the threads; called once by ``start()``), calls ``_end()`` or ``_die(error)`` from its
-    last thread, and may override ``_reset()``, ``_on_stop_asked()``, ``stats()``, ``threads()``, ``work_left()``.
+    A subclass gives ``_launch()`` (make the threads; called once by ``start()``), calls ``_end()`` or ``_die(error)``
+    from its last thread, and may override ``_reset()``, ``_on_stop_asked()``, ``stats()``, ``threads()``,
+    ``work_left()``.
 
     Args:
         name: unique within a lifecycle.
@@ -149,7 +150,7 @@ class BaseComponent:
         return StopToken(self.name, clock=self._clock)
 
     def adopt(self, clock: Clock, token: StopToken) -> None:
-        """Called by a registry that answers for this component from now on: inherit its clock, descend from its token."""
+        """Inherit the clock, and descend from the token, of a registry that answers for this component from now on."""
         _exit.forget(self)
         self._host_clock, self._host_token = clock, token
         if self._state is ComponentState.NEW:
@@ -220,8 +221,8 @@ class BaseComponent:
             timeout: how long at most, in seconds; None and ``inf`` are for ever.
 
         Returns:
-            True when it has ended or was never started; False when the time was over first, and at once where one of its own
-            threads asks.
+            True when it has ended or was never started; False when the time was over first, and at once where one of
+            its own threads asks.
 
         Raises:
             ForkedError: the component belongs to the parent process.

@@ -1,8 +1,8 @@
 """What happens to running components when the interpreter exits without a stop call.
 
-One ``atexit`` hook stops what still runs, the youngest first, on one deadline. threadkit's threads are daemons, so they are
-alive at that moment (non-daemon threads would be joined *before* the hooks, and keep a server alive for ever). Inside the
-hook no new thread can be made, so a stop needs nothing that does not exist already.
+One ``atexit`` hook stops what still runs, the youngest first, on one deadline. threadkit's threads are daemons, so they
+are alive at that moment (non-daemon threads would be joined *before* the hooks, and keep a server alive for ever).
+Inside the hook no new thread can be made, so a stop needs nothing that does not exist already.
 """
 
 from __future__ import annotations

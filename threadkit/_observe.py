@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
-
-from typing_extensions import Self
+from typing import Self
 
 from threadkit import _arguments
 from threadkit.events import Event, describe
@@ -67,8 +66,8 @@ class Observers:
         for callback in self._callbacks:
             try:
                 callback(event)
-            except BaseException as error:  # noqa: BLE001 - the border of user code; even SystemExit must not end a worker
-                logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)
+            except BaseException as error:  # the border of user code: even SystemExit must not end a worker
+                logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)  # noqa: TRY400 - says more
 
 
 class Observation:

@@ -1,7 +1,8 @@
 """The operating system's signals, borrowed for a while: the first asks, the second forces.
 
-The handler does what a handler may: it stores a number and sets a token, which takes no lock. It logs nothing. The second
-signal raises ``Forced`` in the main thread, which is where Python runs handlers, so it gets out of any wait there.
+The handler does what a handler may: it stores a number and sets a token, which takes no lock. It logs nothing. The
+second signal raises ``Forced`` in the main thread, which is where Python runs handlers, so it gets out of any wait
+there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-
-from typing_extensions import Self
+from typing import Self
 
 _STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last one is Windows' Ctrl-Break
 
@@ -76,7 +76,7 @@ class SignalTrap:
     ) -> None:
         self.restore()
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is not None:
             raise Forced(signum)
         self.signum = signum

@@ -1,16 +1,16 @@
 """``StopToken``: a stop as a value that knows why, until when, and whom to wake.
 
-Tokens form trees by looking *up*: a child keeps its lineage (itself, its parent, ...), and it is set when any of them is.
-A parent knows nothing of its children, so millions of them may come and go.
+Tokens form trees by looking *up*: a child keeps its lineage (itself, its parent, ...), and it is set when any of them
+is. A parent knows nothing of its children, so millions of them may come and go.
 
 Invariants:
     1. ``_stops`` only grows, and its first element decides. ``list.append`` is atomic, so of two setters one is first.
-    2. A waiter enters its gate in its whole lineage and then looks at the flags; a setter writes its flag and then opens the
-       gates of its own token. So no waiter sleeps through a stop, with no lock between them.
-    3. A hook is in ``_hooks`` of its whole lineage until it is claimed or removed. It is claimed by ``list.pop()`` on its
-       one-element slot, which succeeds once, whoever comes first.
-    4. ``set()`` takes no lock and calls no user code: it may run in a signal handler or a finalizer that interrupted any
-       other method of the same token.
+    2. A waiter enters its gate in its whole lineage and then looks at the flags; a setter writes its flag and then
+       opens the gates of its own token. So no waiter sleeps through a stop, with no lock between them.
+    3. A hook is in ``_hooks`` of its whole lineage until it is claimed or removed. It is claimed by ``list.pop()`` on
+       its one-element slot, which succeeds once, whoever comes first.
+    4. ``set()`` takes no lock and calls no user code: it may run in a signal handler or a finalizer that interrupted
+       any other method of the same token.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import NoReturn
-
-from typing_extensions import Self
+from typing import NoReturn, Self
 
 from threadkit import _arguments, _fork
 from threadkit._clock import SYSTEM_CLOCK, Clock, closed_gate, deadline_after
+from threadkit._stopper import ensure_stopper, run_soon
 from threadkit._timer import Timer
 from threadkit._verdicts import Stopping
-from threadkit._waiting import Bell, Channel, Waiters
+from threadkit._waiting import Waiters
 
 _logger = logging.getLogger("threadkit")
 
@@ -46,8 +45,8 @@ class _Stop:
 class StopToken:
     """Tells a thread, task, job or handler that it should end.
 
-    It is passed to whoever asks for it; make one yourself to drive threadkit's parts, or your own, by hand. All methods may
-    be called from any thread, and ``set()`` from a signal handler or a finalizer too.
+    It is passed to whoever asks for it; make one yourself to drive threadkit's parts, or your own, by hand. All methods
+    may be called from any thread, and ``set()`` from a signal handler or a finalizer too.
 
     Args:
         name: shown by ``repr()``.
@@ -213,14 +212,15 @@ class StopToken:
     def on_stop(self, callback: Callable[[], object]) -> StopHook:
         """Have ``callback()`` called once when the stop comes, to free a body that is stuck in a call of its own.
 
-        It runs on threadkit's stopper thread, never in the one that sets the token; where the stop has come already, here and
-        now. What it raises is logged. A callback that hangs delays no other.
+        It runs on threadkit's stopper thread, never in the one that sets the token; where the stop has come already,
+        here and now. What it raises is logged. A callback that hangs delays no other.
 
         Args:
             callback: a function without arguments, such as ``socket.close``.
 
         Returns:
-            a handle with ``remove()``, which is also a context manager: ``with token.on_stop(ws.close): ws.run_forever()``.
+            a handle with ``remove()``, which is also a context manager: ``with token.on_stop(ws.close):
+            ws.run_forever()``.
 
         Raises:
             TypeError: ``callback`` cannot be called.
@@ -233,7 +233,7 @@ class StopToken:
             >>> token.set()
         """
         hook = StopHook(self, _arguments.function(callback, "callback"))
-        _stopper.ensure_started()  # now, for set() may be called where no thread can be made
+        ensure_stopper()  # now, for set() may be called where no thread can be made
         for token in self._lineage:
             token._hooks[hook] = None
         if self._cause() is not None:
@@ -278,7 +278,7 @@ class StopToken:
                 hook, _ = self._hooks.popitem()
             except KeyError:  # another setter has just taken the last one
                 return
-            _stopper.run_soon(hook)
+            run_soon(hook._run)
 
     def _retire(self) -> None:
         """Take back the hooks of this token that nobody removed, so that the parents forget them."""
@@ -338,7 +338,7 @@ class StopHook:
     def _watch(self, timer: Timer, expiry: float) -> None:
         # The lineage is woken as a set() would have done it, for nobody else may be looking at the clock.
         self._timer = timer
-        self._entry = timer.at(expiry, lambda _: _stopper.run_soon(self))
+        self._entry = timer.at(expiry, lambda _: run_soon(self._run))
 
     def _run(self) -> None:
         callback = self._claim()
@@ -354,68 +354,16 @@ class StopHook:
             _logger.error("an on_stop callback of %r raised %r", self._token, error, exc_info=error)  # noqa: TRY400
 
 
-class _Stopper:
-    """Runs ``on_stop`` callbacks: one parked daemon thread for the whole process, so that ``set()`` need not make one.
-
-    Leader and follower: before the thread runs a callback, which may hang, it sees to it that another one waits for the next.
-    So a callback that hangs costs a thread and delays nobody. At interpreter exit no thread can be made; then the leader runs
-    one callback after the other.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _started; nothing is called under it but the making of the thread
-        self._started = False
-        self._inbox: Channel[StopHook] = Channel(SYSTEM_CLOCK)
-        self._spares = Bell(SYSTEM_CLOCK)
-
-    def ensure_started(self) -> None:
-        """Make the thread, unless it was made before or cannot be made any more."""
-        if self._started:
-            return
-        with self._lock:
-            self._started = self._started or self._spawn()
-
-    def run_soon(self, hook: StopHook) -> None:
-        """Have a hook run. Lock-free: callable from a signal handler or a finalizer."""
-        self._inbox.put(hook)
-
-    def _spawn(self) -> bool:
-        try:
-            SYSTEM_CLOCK.spawn(self._serve, "threadkit-stopper")
-        except RuntimeError:  # no more threads: late in the interpreter's life, or the system's limit
-            return False
-        return True
-
-    def _serve(self) -> None:
-        while True:
-            hook = self._inbox.get()
-            handed_over = self._spares.ring() or self._spawn()
-            hook._run()
-            del hook
-            if handed_over:
-                if self._spares.idle():
-                    return  # one spare is enough; two at once, after a race, do no harm
-                self._spares.wait(lambda: False)
-
-
 def _earlier(one: float | None, other: float | None) -> float | None:
     if one is None:
         return other
     return one if other is None else min(one, other)
 
 
-def ensure_stopper() -> None:
-    """Make the stopper thread exist; called by every ``start()``."""
-    _stopper.ensure_started()
-
-
 def _forget_parent() -> None:
-    # In a forked child the parent's stopper thread does not exist, and its locks may be held for ever.
-    global _stopper, _timers_lock
-    _stopper = _Stopper()
-    _timers_lock = threading.Lock()
+    global _timers_lock
+    _timers_lock = threading.Lock()  # another thread of the parent may have held it at the fork
 
 
-_stopper = _Stopper()
 _timers_lock = threading.Lock()  # guards the making of a root's timer
 _fork.after_fork(_forget_parent)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from threadkit import _arguments, backoff as _backoff
+from threadkit import _arguments
+from threadkit import backoff as _backoff
 from threadkit._calling import accepts, asks_for
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
@@ -55,23 +56,24 @@ class _ThreadToken(StopToken):
 class ManagedThread(BaseComponent):
     """A long-lived thread with a name, a stop token and a restart policy.
 
-    The body is ``target(token)`` or ``target()``. It should end soon after the token is set; ``while token.sleep(5): ...`` and
-    ``with token.on_stop(socket.close): ...`` see to that. When it is set, whatever the body raises is no failure.
+    The body is ``target(token)`` or ``target()``. It should end soon after the token is set; ``while token.sleep(5):
+    ...`` and ``with token.on_stop(socket.close): ...`` see to that. When it is set, whatever the body raises is no
+    failure.
 
     Args:
         target: the body. It gets the token if it has a required positional parameter.
         name: the thread's name; None takes the function's.
         restart: when the body is called again: ``"never"``, ``"on_failure"`` (it raised) or ``"always"`` (it ended).
         backoff: how long to wait before each restart. It begins anew after ``within`` seconds without one.
-        max_restarts: how many restarts there may be ``within`` so many seconds; one more, and the thread has failed for good.
-            None is unlimited.
+        max_restarts: how many restarts there may be ``within`` so many seconds; one more, and the thread has failed for
+            good. None is unlimited.
         within: the window of ``max_restarts``, in seconds.
-        heartbeat: the body must call ``beat()``, or wait on its token, at least this often, in seconds; else ``health()`` is
-            degraded. None expects nothing.
+        heartbeat: the body must call ``beat()``, or wait on its token, at least this often, in seconds; else
+            ``health()`` is degraded. None expects nothing.
         ready: True makes ``start()`` wait until the body calls ``token.ready()``, and raise what it raised before.
         start_timeout: how long ``start()`` waits for that, in seconds.
-        stop_timeout: how long a lifecycle waits for the end of this thread, in seconds, within its own deadline; None is as
-            long as that allows.
+        stop_timeout: how long a lifecycle waits for the end of this thread, in seconds, within its own deadline; None
+            is as long as that allows.
         clock: where time comes from; None inherits the lifecycle's.
 
     Raises:
@@ -99,7 +101,7 @@ class ManagedThread(BaseComponent):
         *,
         name: str | None = None,
         restart: RestartPolicy = "never",
-        backoff: Backoff = _backoff.exponential(1, cap=30),
+        backoff: Backoff = _backoff.exponential(1, cap=30),  # noqa: B008 - a frozen value, made once, is what is wanted
         max_restarts: int | None = 5,
         within: float | timedelta = 60.0,
         heartbeat: float | timedelta | None = None,
@@ -272,7 +274,9 @@ class ManagedThread(BaseComponent):
         while self._restarted_at and self._restarted_at[0] <= now - self._within:
             self._restarted_at.popleft()
         if len(self._restarted_at) >= self._max_restarts:
-            note = f"thread {self.name!r} ended {len(self._restarted_at) + 1} times within {self._within:g} s: no restart"
+            note = (
+                f"thread {self.name!r} ended {len(self._restarted_at) + 1} times within {self._within:g} s: no restart"
+            )
             if error is None:
                 return ThreadkitError(note)
             error.add_note(note)
@@ -287,7 +291,5 @@ class ManagedThread(BaseComponent):
         self._previous_delay = delay_of(
             self._backoff, RetryState(self._row, error, previous_delay=self._previous_delay)
         )
-        self._emit(
-            Restarted(component=self.name, error=error, restarts=self._restarts, delay=self._previous_delay)
-        )
+        self._emit(Restarted(component=self.name, error=error, restarts=self._restarts, delay=self._previous_delay))
         return None

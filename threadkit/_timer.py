@@ -6,6 +6,7 @@ last is gone, so that what waits for nothing costs nothing.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import threading
@@ -124,7 +125,10 @@ class Timer:
                 now = self._clock.monotonic()
                 if head[0] <= now:
                     return self._pop_due(now)
-                self._condition.wait_until(lambda: not self._heap or self._heap[0] is not head or not head[2], head[0])
+                self._condition.wait_until(functools.partial(self._has_changed, head), head[0])
+
+    def _has_changed(self, head: Entry) -> bool:
+        return not self._heap or self._heap[0] is not head or head[2] is None
 
     def _pop_due(self, now: float) -> list[tuple[Callable[[object], None], object]]:
         """Take everything out that is due. The lock MUST be held."""

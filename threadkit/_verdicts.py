@@ -1,9 +1,9 @@
 """What user code raises to tell threadkit how to go on. None of these is a failure.
 
-    RetryLater   [ThreadkitError]  from a job's handler: try again after a delay
-    Snooze       [ThreadkitError]  from a job's handler: run again later, no attempt spent
-    Discard      [ThreadkitError]  from a job's handler: give the job up, no dead letter
-    Stopping     [BaseException]   from ``StopToken.raise_if_set()``: unwind, a stop has been asked for
+RetryLater   [ThreadkitError]  from a job's handler: try again after a delay
+Snooze       [ThreadkitError]  from a job's handler: run again later, no attempt spent
+Discard      [ThreadkitError]  from a job's handler: give the job up, no dead letter
+Stopping     [BaseException]   from ``StopToken.raise_if_set()``: unwind, a stop has been asked for
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
 ``Channel``   a first-in-first-out line with a bell: work for a pool, and permits for a bound.
 
 ``Waiters``, ``Bell`` and ``Channel`` take no lock. Their steps are single operations on a ``dict`` or ``deque``
-(``d[k] = v``, ``d.pop(k, None)``, ``d.popitem()``, ``append``, ``popleft``, ``remove``), each of which is atomic: under the
-GIL because it is one C call that runs no Python code (gates and cells compare by identity), and on free-threaded builds
-because the container locks itself. So a finalizer or a signal handler that strikes inside one may use it again.
+(``d[k] = v``, ``d.pop(k, None)``, ``d.popitem()``, ``append``, ``popleft``, ``remove``), each of which is atomic: under
+the GIL because it is one C call that runs no Python code (gates and cells compare by identity), and on free-threaded
+builds because the container locks itself. So a finalizer or a signal handler that strikes inside one may use it again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Condition:
     """A lock, and waiting for a predicate under it.
 
     Use it as ``with condition:`` around every look at, and change of, what it guards; ``wait_until`` and ``notify_all``
-    MUST be called with the lock held. Unlike ``threading.Condition`` it waits on a clock and until an absolute deadline.
+    MUST be called with the lock held. Unlike ``threading.Condition`` it waits on a clock and until an absolute
+    deadline.
     """
 
     __slots__ = ("_clock", "_gates", "_lock")
@@ -115,8 +116,9 @@ class Condition:
 class Bell:
     """Where idle workers wait for work that lies elsewhere; one ring wakes one of them.
 
-    The worker's loop is: take; if there is nothing, ``wait``; repeat. Two rules keep work from lying beside an idle worker:
-    a giver puts the work down first and rings then; and a worker that waited, got work and sees more of it passes the ring
+    The worker's loop is: take; if there is nothing, ``wait``; repeat. Two rules keep work from lying beside an idle
+    worker: a giver puts the work down first and rings then; and a worker that waited, got work and sees more of it
+        passes the ring
     on (``ring()``), since a ring meant for the other piece may have been spent on it.
     """
 

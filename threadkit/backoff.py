@@ -1,10 +1,10 @@
 """How long to wait before the next try, as values that compose; and ``Retry``, the policy built of them.
 
-A backoff is a callable: it takes a ``RetryState`` and returns seconds. The shape, and the names of the state's attributes, are
-tenacity's, so its ``wait_*`` objects can be given wherever a backoff is wanted.
+A backoff is a callable: it takes a ``RetryState`` and returns seconds. The shape, and the names of the state's
+attributes, are tenacity's, so its ``wait_*`` objects can be given wherever a backoff is wanted.
 
-Jitter spreads callers that failed together. "full" is a random share of the whole delay, which in contention costs the fewest
-calls (the formulas are those of Marc Brooker's "Exponential Backoff And Jitter", 2015):
+Jitter spreads callers that failed together. "full" is a random share of the whole delay, which in contention costs the
+fewest calls (the formulas are those of Marc Brooker's "Exponential Backoff And Jitter", 2015):
 
     full          uniform(0, min(cap, base * factor ** (n - 1)))
     equal         half of the delay, and a random share of the other half
@@ -221,7 +221,7 @@ class Retry:
         timeout: float | timedelta | None = None,
     ) -> None:
         classes = on if isinstance(on, tuple) else (on,)
-        if isinstance(on, tuple) or isinstance(on, type):
+        if isinstance(on, (tuple, type)):
             for one in classes:
                 if not (isinstance(one, type) and issubclass(one, BaseException)):
                     raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")

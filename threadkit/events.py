@@ -7,19 +7,19 @@ Each event is a sentence by ``str()`` and a flat dict by ``as_dict()``. ``level`
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import attrs
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
-# attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import threadkit".
-# So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the same fields share
-# one undecorated shape.
+# attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import
+# threadkit". So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the
+# same fields share one undecorated shape.
 _event = attrs.frozen(kw_only=True, eq=False, repr=False)
 
 

@@ -86,4 +86,3 @@ def worst(parts: dict[str, Health]) -> Health:
 def _blame(parts: dict[str, Health], status: Status) -> str:
     guilty = [(name, part.detail) for name, part in parts.items() if part.status is status]
     return ", ".join(f"{name} ({detail})" if detail else name for name, detail in guilty)
-

@@ -1,0 +1,390 @@
+"""``Lifecycle``: starts what belongs together, watches it, and stops it in order on one deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+from typing_extensions import ParamSpec, override
+
+from threadkit import _arguments, _exit, _fork
+from threadkit._clock import SYSTEM_CLOCK, Clock
+from threadkit._component import Component, ComponentState
+from threadkit._directory import Directory
+from threadkit._errors import Closed, ForkedError, UnknownComponent, WouldBlock
+from threadkit._interval import IntervalTask
+from threadkit._makers import Makers
+from threadkit._observe import Observers
+from threadkit._registry import Entry, Registry
+from threadkit._report import ComponentReport, ShutdownReport
+from threadkit._resources import Resources
+from threadkit._runner import Runner
+from threadkit._scheduler import Scheduler
+from threadkit._signals import Forced, SignalTrap
+from threadkit._stop import StopToken
+from threadkit._stopper import ensure_stopper
+from threadkit._waiting import Condition
+from threadkit.events import ComponentStuck, ShutdownFinished, Started, StopRequested, describe
+
+C = TypeVar("C", bound=Component)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lifecycle(Runner, Makers, Directory):
+    """Holds the components of an application: starts them in order, stops them in order, and says how that went.
+
+    Everything is told to stop and joined on one deadline, phase by phase; resources close last; the ``report`` names
+    who did not stop, with its stack. When a component dies the whole is stopped, and the ``with`` block raises an
+    ``ExceptionGroup``.
+
+    Args:
+        name: shown in the report and the log.
+        stop_timeout: seconds that a shutdown may take in all.
+        start_timeout: seconds that each component has to come up.
+        on_failure: what the death of a component does: ``"stop"`` the whole, or only ``"log"`` it.
+        signals: take SIGINT and SIGTERM from ``start()`` on, in the main thread; ``run_forever()`` takes them anyway.
+        force_close: close the resources even where a component is stuck that may still use them.
+        clock: where time comes from, also for every component that was given none.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> ticks = []
+        >>> with Lifecycle("demo") as lc:
+        ...     @lc.thread
+        ...     def worker(running):
+        ...         while running.sleep(0.001):
+        ...             ticks.append(1)
+        >>> lc.report.ok, lc.state.value
+        (True, 'stopped')
+    """
+
+    def __init__(
+        self,
+        name: str = "app",
+        *,
+        stop_timeout: float | timedelta = 10.0,
+        start_timeout: float | timedelta = 10.0,
+        on_failure: Literal["stop", "log"] = "stop",
+        signals: bool = False,
+        force_close: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = _arguments.text(name, "name")
+        self._stop_timeout = _arguments.seconds(stop_timeout, "stop_timeout")
+        self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
+        self._on_failure = _arguments.choice(on_failure, "on_failure", ("stop", "log"))
+        self._wants_signals = signals
+        self._force_close = force_close
+        self._clock: Clock = clock or SYSTEM_CLOCK
+        self._observers = Observers()
+        self._registry = Registry(self._clock, self._take_failure)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Make everything that belongs to one life: when made, and when started anew in a forked child."""
+        self._generation = _fork.generation()
+        # Guards _state, _failures, _shutting_down and _report; notified when they change. Nothing is called under it.
+        self._condition = Condition(self._clock)
+        self._state = ComponentState.NEW
+        self._failures: list[BaseException] = []
+        self._resources = Resources()
+        self._report: ShutdownReport | None = None
+        self._shutting_down = False
+        self._raised: BaseException | None = None
+        self._token = StopToken(self.name, clock=self._clock)
+        self._scheduler = Scheduler(self._clock)
+        self._trap = SignalTrap(lambda _, signal: self._token.set(f"signal {signal}"))
+
+    @property
+    def token(self) -> StopToken:
+        """The token that says that a stop has been asked for. Components have their own, which are set in order."""
+        return self._token
+
+    @property
+    def state(self) -> ComponentState:
+        """Where the lifecycle is in its life."""
+        state = self._state
+        if state.has_ended or not self._token.is_set():
+            return state
+        return ComponentState.STOPPING
+
+    @property
+    def report(self) -> ShutdownReport | None:
+        """How the shutdown went; None before its end."""
+        return self._report
+
+    def start(self) -> None:
+        """Start all components, the highest phase first; return when all are up. Starting what runs does nothing.
+
+        If one fails, those that are up are stopped in reverse, and its error is raised with a note.
+
+        Raises:
+            Closed: the lifecycle has been stopped.
+            UnknownComponent: ``requires`` names a component that does not exist; nothing was started.
+            StartTimeout: a component was not up in time.
+            BaseException: whatever a component's ``start()`` raised.
+        """
+        if self._generation != _fork.generation():
+            self._start_anew()
+        with self._condition:
+            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+            if self._state is ComponentState.RUNNING:
+                return
+            if self._state is not ComponentState.NEW or self._token.is_set():
+                raise Closed("lifecycle", self.name)
+            self._state = ComponentState.STARTING
+        try:
+            self._registry.check_requires()
+            if self._wants_signals:
+                self._trap.install()
+        except BaseException:
+            self._move_to(ComponentState.NEW)
+            raise
+        ensure_stopper()
+        _exit.watch(self)
+        try:
+            for entry in self._registry:
+                if self._token.is_set():
+                    break
+                self._registry.start(entry, self._start_timeout)
+        except BaseException as error:
+            error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
+            self.stop(f"could not start: {describe(error)}")
+            self._move_to(ComponentState.RUNNING)
+            self.shutdown()
+            raise
+        self._move_to(ComponentState.RUNNING)
+        self._observers.emit(Started(component=self.name))
+
+    def stop(self, reason: str | None = None) -> None:
+        """Ask for the end, and return at once; ``shutdown()``, or leaving the ``with`` block, brings it about.
+
+        Callable from anywhere: any thread, a worker of this lifecycle, a callback, a signal handler; also twice, also
+        before ``start()``.
+
+        Args:
+            reason: why, in a few words.
+        """
+        self._token.set(reason)
+
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
+        """Wait until a stop has been asked for.
+
+        Args:
+            timeout: how long at most, in seconds.
+
+        Returns:
+            True when a stop has been asked for, False when the time was over first.
+
+        Raises:
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+        """
+        return self._token.wait(timeout)
+
+    def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
+        """Stop everything in order and wait for it. A second call waits for the first and returns its report.
+
+        Args:
+            timeout: seconds in all; None takes ``stop_timeout``.
+
+        Returns:
+            who stopped, who did not and where it is stuck, and what failed.
+
+        Raises:
+            WouldBlock: called by a thread of one of the components, which would wait for itself; ``stop()`` is for
+                them.
+            ForkedError: the lifecycle was started by the parent process.
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+        """
+        self._refuse_forked()
+        given = _arguments.timeout(timeout)
+        total = self._stop_timeout if given is None else given
+        if self._is_inside():
+            raise WouldBlock("shutdown()", f"a thread of lifecycle {self.name!r}", "stop()")
+        self.stop("shutdown")
+        with self._condition:
+            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+            first, self._shutting_down = not self._shutting_down, True
+            if not first:
+                self._condition.wait_until(lambda: self._report is not None, None)
+            if self._report is not None:
+                return self._report
+        return self._shut_down(total)
+
+    @override
+    def add(
+        self,
+        component: C,
+        *,
+        phase: int | None = None,
+        requires: Iterable[str | Component] = (),
+        check: Callable[[], object] | None = None,
+    ) -> C:
+        """Add a component; it is started at once if the lifecycle runs.
+
+        Args:
+            component: one of threadkit's, or any object with ``name``, ``start``, ``stop`` and ``join``.
+            phase: when it stops, see ``Phase``; None takes the default of its kind.
+            requires: names or components that must be up before it, and go down after it. Before the start they may be
+                named before they are added.
+            check: called by ``health()``; it raises, or returns False, where something is wrong.
+
+        Returns:
+            the component itself.
+
+        Raises:
+            TypeError: it is no component, or an argument is of the wrong kind.
+            DuplicateName: its name is taken.
+            DependencyCycle: ``requires`` goes round in a circle.
+            UnknownComponent: the lifecycle runs, and what is required is not there.
+            Closed: the lifecycle has been stopped.
+
+        Example:
+            >>> lc = Lifecycle()
+            >>> from threadkit import ManagedThread
+            >>> feed = lc.add(ManagedThread(lambda running: running.wait(), name="feed"))
+            >>> lc["feed"] is feed, len(lc)
+            (True, 1)
+        """
+        with self._condition:
+            self._refuse_closed()
+            runs = self._state is not ComponentState.NEW
+            entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
+            # Also while the others are starting: that loop goes over the components as of its beginning.
+        if isinstance(component, IntervalTask):
+            component.bind(self._scheduler)
+        if hasattr(component, "observe"):
+            component.observe(self._observers.tell)
+        if runs:
+            try:
+                self._registry.start(entry, self._start_timeout)
+            except BaseException:
+                self._registry.discard(entry)
+                raise
+        return component
+
+    def enter_context(self, cm: AbstractContextManager[T]) -> T:
+        """Enter a context manager that is left when all components have ended; the last one entered is left first.
+
+        Returns:
+            what its ``__enter__`` returned.
+
+        Raises:
+            Closed: the lifecycle has been stopped.
+            BaseException: whatever its ``__enter__`` raised.
+        """
+        self._refuse_closed()
+        return self._resources.enter(cm)
+
+    def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have ``func(*args, **kwargs)`` called when all components have ended.
+
+        Raises:
+            Closed: the lifecycle has been stopped.
+            TypeError: ``func`` cannot be called.
+        """
+        self._refuse_closed()
+        self._resources.call(func, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Lifecycle {self.name!r} {self.state.value}, {len(self)} components>"
+
+    def _shut_down(self, total: float) -> ShutdownReport:
+        """Do what ``shutdown()`` promises; called once."""
+        began = self._clock.monotonic()
+        deadline = began + total
+        reason = self._token.reason
+        self._observers.emit(StopRequested(component=self.name, reason=reason))
+        forced = False
+        parts: list[ComponentReport] = []
+        try:
+            for part in self._registry.stop(self._registry.stages(), reason, deadline):
+                parts.append(part)
+                if part.outcome == "stuck":
+                    self._observers.emit(ComponentStuck(component=part.name, seconds=part.seconds))
+            self._scheduler.stop()
+            self._scheduler.join(deadline)
+        except Forced:
+            forced = True
+            parts += self._registry.give_up({part.name for part in parts})
+        is_stuck = any(part.outcome == "stuck" for part in parts)
+        left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
+        with self._condition:
+            self._failures += errors
+            report = self._report = ShutdownReport(
+                self.name,
+                reason,
+                self._clock.monotonic() - began,
+                tuple(parts),
+                tuple(self._failures),
+                tuple(left_open),
+                self._trap.signum,
+                forced,
+            )
+            self._state = ComponentState.FAILED if self._failures else ComponentState.STOPPED
+            self._condition.notify_all()
+        _exit.forget(self)
+        self._trap.restore()
+        self._observers.emit(ShutdownFinished(component=self.name, seconds=report.seconds, ok=report.ok))
+        return report
+
+    def _take_failure(self, entry: Entry, error: BaseException) -> None:
+        """A component has died; called by its own thread."""
+        if self._on_failure == "stop":
+            with self._condition:
+                self._failures.append(error)
+            self.stop(f"component {entry.name!r} failed: {describe(error)}")
+
+    def _move_to(self, state: ComponentState) -> None:
+        with self._condition:
+            self._state = state
+            self._condition.notify_all()
+
+    def _start_anew(self) -> None:
+        """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
+        entries = list(self._registry)
+        self._registry = Registry(self._clock, self._take_failure)
+        self._reset()
+        for entry in sorted(entries, key=lambda entry: entry.number):
+            self._registry.add(
+                entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False
+            )
+            if isinstance(entry.component, IntervalTask):
+                entry.component.bind(self._scheduler)
+
+    def _is_inside(self) -> bool:
+        me = threading.current_thread()
+        own = [*self._scheduler.threads()]
+        for entry in self._registry:
+            own += getattr(entry.component, "threads", list)()
+        return me in own
+
+    @override
+    def _free_name(self, wish: str) -> str:
+        return self._registry.free_name(wish)
+
+    @override
+    def _drop(self, component: Component) -> None:
+        with contextlib.suppress(UnknownComponent):
+            entry = self._registry.find(component.name)
+            if entry.component is component and not self._shutting_down:
+                self._registry.discard(entry)
+
+    def _refuse_forked(self) -> None:
+        if self._generation != _fork.generation():
+            raise ForkedError("lifecycle", self.name)
+
+    def _refuse_closed(self) -> None:
+        self._refuse_forked()
+        if self._shutting_down or self._state.has_ended:
+            raise Closed("lifecycle", self.name)

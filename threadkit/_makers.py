@@ -1,0 +1,303 @@
+"""The short ways to add things to a lifecycle: decorators for functions, makers for components.
+
+They are sugar over ``add()``, which the lifecycle itself brings.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from datetime import datetime, timedelta
+from typing import Literal, TypedDict, TypeVar, overload
+
+from typing_extensions import ParamSpec, Unpack
+
+from threadkit import _arguments, triggers
+from threadkit._bus import Bus
+from threadkit._clock import Clock
+from threadkit._component import Component
+from threadkit._executor import BoundedExecutor
+from threadkit._interval import Every, IntervalTask
+from threadkit._loop import EventLoopThread
+from threadkit._thread import ManagedThread, RestartPolicy
+from threadkit._workqueue import WorkQueue
+from threadkit.backoff import Backoff, Retry
+from threadkit.events import Event, Stopped
+from threadkit.stores import JobStore
+
+C = TypeVar("C", bound=Component)
+F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+
+
+class Placement(TypedDict, total=False):
+    """Where a component stands in a lifecycle; see ``Lifecycle.add()``."""
+
+    phase: int | None
+    requires: Iterable[str | Component]
+    check: Callable[[], object] | None
+
+
+class ThreadOptions(Placement, total=False):
+    """The keywords of ``ManagedThread`` and of ``Lifecycle.add()``."""
+
+    restart: RestartPolicy
+    backoff: Backoff
+    max_restarts: int | None
+    within: float | timedelta
+    heartbeat: float | timedelta | None
+    ready: bool
+    start_timeout: float | timedelta
+    stop_timeout: float | timedelta | None
+    clock: Clock | None
+
+
+class TaskOptions(Placement, total=False):
+    """The keywords of ``IntervalTask`` and of ``Lifecycle.add()``."""
+
+    run_immediately: bool
+    fixed: Literal["rate", "delay"]
+    jitter: float | timedelta
+    overlap: Literal["skip", "queue", "parallel", "cancel"]
+    misfire: Literal["run", "skip"]
+    max_runs: int | None
+    backoff: Backoff | None
+    executor: Executor | None
+    clock: Clock | None
+    random: Callable[[], float] | None
+
+
+class QueueOptions(Placement, total=False):
+    """The keywords of ``WorkQueue`` and of ``Lifecycle.add()``."""
+
+    workers: int
+    maxsize: float
+    on_full: Literal["block", "reject", "drop_oldest", "caller_runs"]
+    store: JobStore | None
+    executor: Executor | None
+    retry: Retry
+    keep: int
+    on_stop: Literal["drain", "finish"] | None
+    clock: Clock | None
+
+
+class ExecutorOptions(Placement, total=False):
+    """The keywords of ``BoundedExecutor`` and of ``Lifecycle.add()``."""
+
+    max_workers: int | None
+    thread_name_prefix: str
+    inner: Callable[[], Executor] | None
+    max_pending: float
+    on_full: Literal["block", "reject", "caller_runs", "drop_oldest"]
+    submit_retry: Retry
+    recreate: int
+    context: bool
+    clock: Clock | None
+
+
+class BusOptions(Placement, total=False):
+    """The keywords of ``Bus`` and of ``Lifecycle.add()``."""
+
+    executor: Executor | None
+    maxsize: int
+    on_full: Literal["block", "drop_oldest", "reject"]
+    clock: Clock | None
+
+
+class Makers:
+    """The half of ``Lifecycle`` that makes components and adds them."""
+
+    def add(
+        self,
+        component: C,
+        *,
+        phase: int | None = None,
+        requires: Iterable[str | Component] = (),
+        check: Callable[[], object] | None = None,
+    ) -> C:
+        """Add a component; see ``Lifecycle``."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def _free_name(self, wish: str) -> str:
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def _drop(self, component: Component) -> None:
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    @overload
+    def thread(self, target: F, /) -> F: ...
+    @overload
+    def thread(self, name: str | None = None, /, **options: Unpack[ThreadOptions]) -> Callable[[F], F]: ...
+    def thread(self, name: str | F | None = None, /, **options: Unpack[ThreadOptions]) -> F | Callable[[F], F]:
+        """Make the decorated function the body of a ``ManagedThread`` and add that; the function stays as it is.
+
+        Use it bare, or with a name and the keywords of ``ManagedThread`` and ``add()``. Without a name it takes the
+        function's; if that is taken, a number is appended.
+
+        Raises:
+            DuplicateName: the name that was given is taken.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> lc = Lifecycle()
+            >>> @lc.thread("pump", restart="on_failure")
+            ... def pump(running):
+            ...     running.wait()
+            >>> lc["pump"].name
+            'pump'
+        """
+        if callable(name):
+            self._add_thread(name, None, options)
+            return name
+
+        def decorate(target: F) -> F:
+            self._add_thread(target, name, options)
+            return target
+
+        return decorate
+
+    def every(self, interval: Every, /, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Callable[[F], F]:
+        """Have the decorated function run by an ``IntervalTask`` and add that; the function stays as it is.
+
+        Args:
+            interval: seconds, a ``timedelta``, a text such as ``"5m"``, a callable returning seconds, or a trigger.
+            name: the task's name; None takes the function's, with a number appended if that is taken.
+            **options: the keywords of ``IntervalTask`` and ``add()``.
+
+        Raises:
+            DuplicateName: the name that was given is taken.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> lc = Lifecycle()
+            >>> @lc.every("5m")
+            ... def report(): ...
+            >>> lc["report"].interval
+            300.0
+        """
+
+        def decorate(func: F) -> F:
+            placement, settings = _split(options)
+            wish = name if name is not None else self._free_name(_arguments.name_of(func, "task"))
+            self.add(IntervalTask(func, interval, name=wish, **settings), **placement)  # type: ignore[arg-type]
+            return func
+
+        return decorate
+
+    def call_later(
+        self, seconds: float | timedelta, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+    ) -> IntervalTask:
+        """Call ``func(*args, **kwargs)`` once, ``seconds`` from now. The task leaves the lifecycle when it is done.
+
+        Returns:
+            the task, for ``cancel()``.
+
+        Raises:
+            TypeError: ``seconds`` is no duration, or ``func`` cannot be called.
+            ValueError: ``seconds`` is negative, ``nan`` or infinite.
+        """
+        return self._call_once(triggers.after(seconds), functools.partial(_callable(func), *args, **kwargs), func)
+
+    def call_at(
+        self, moment: datetime, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+    ) -> IntervalTask:
+        """Call ``func(*args, **kwargs)`` once, at an aware point in time; at once if that has passed.
+
+        Returns:
+            the task, for ``cancel()``.
+
+        Raises:
+            TypeError: ``moment`` is no ``datetime``, or ``func`` cannot be called.
+            ValueError: ``moment`` has no time zone.
+        """
+        return self._call_once(triggers.at(moment), functools.partial(_callable(func), *args, **kwargs), func)
+
+    def queue(self, name: str = "jobs", **options: Unpack[QueueOptions]) -> WorkQueue:
+        """Make a ``WorkQueue`` and add it. Takes the keywords of both.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> with Lifecycle() as lc:
+            ...     jobs = lc.queue(workers=1)
+            ...     @jobs.handler
+            ...     def double(payload):
+            ...         return 2 * payload
+            ...     jobs.submit("double", 21).result(timeout=5)
+            42
+        """
+        placement, settings = _split(options)
+        return self.add(WorkQueue(name, **settings), **placement)  # type: ignore[arg-type]
+
+    def executor(self, name: str = "executor", **options: Unpack[ExecutorOptions]) -> BoundedExecutor:
+        """Make a ``BoundedExecutor`` and add it. Takes the keywords of both.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> with Lifecycle() as lc:
+            ...     lc.executor(max_workers=2).submit(pow, 2, 10).result(timeout=5)
+            1024
+        """
+        placement, settings = _split(options)
+        return self.add(BoundedExecutor(name=name, **settings), **placement)  # type: ignore[arg-type]
+
+    def bus(self, name: str = "bus", **options: Unpack[BusOptions]) -> Bus:
+        """Make a ``Bus`` and add it. Takes the keywords of both.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> with Lifecycle() as lc:
+            ...     bus = lc.bus()
+            ...     @bus.action("status")
+            ...     def status():
+            ...         return "fine"
+            ...     bus.call("status")
+            'fine'
+        """
+        placement, settings = _split(options)
+        return self.add(Bus(name, **settings), **placement)  # type: ignore[arg-type]
+
+    def loop(self, name: str = "loop", **placement: Unpack[Placement]) -> EventLoopThread:
+        """Make an ``EventLoopThread``, an asyncio loop on a thread of its own, and add it.
+
+        Example:
+            >>> import asyncio
+            >>> from threadkit import Lifecycle
+            >>> with Lifecycle() as lc:
+            ...     lc.loop().submit(asyncio.sleep(0, "slept")).result(timeout=5)
+            'slept'
+        """
+        return self.add(EventLoopThread(name), **placement)
+
+    def _add_thread(self, target: Callable[..., object], name: str | None, options: ThreadOptions) -> None:
+        placement, settings = _split(options)
+        wish = name if name is not None else self._free_name(_arguments.name_of(target, "thread"))
+        self.add(ManagedThread(target, name=wish, **settings), **placement)  # type: ignore[arg-type]
+
+    def _call_once(
+        self, trigger: triggers.Trigger, call: Callable[[], object], func: Callable[..., object]
+    ) -> IntervalTask:
+        # A partial's parameters all have values, so it asks for no run, whatever the function itself takes.
+        name = self._free_name(_arguments.name_of(func, "call"))
+        task = IntervalTask(lambda: call(), trigger, name=name, max_runs=1)  # noqa: PLW0108 - hides the signature
+
+        def leave(event: Event) -> None:
+            if isinstance(event, Stopped):
+                self._drop(task)
+
+        task.observe(leave)
+        return self.add(task)
+
+
+def _callable(func: Callable[P, object]) -> Callable[P, object]:
+    return _arguments.function(func, "func")
+
+
+def _split(options: Placement) -> tuple[Placement, dict[str, object]]:
+    """Part the keywords of ``add()`` from those of a component."""
+    settings: dict[str, object] = dict(options)
+    placement: Placement = {}
+    for key in Placement.__annotations__:
+        if key in settings:
+            placement[key] = settings.pop(key)  # type: ignore[literal-required]  # the keys are Placement's own
+    return placement, settings

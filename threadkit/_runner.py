@@ -1,0 +1,166 @@
+"""The ways to run a lifecycle: ``with``, ``async with``, an ASGI application's lifespan, for ever; and its end at exit.
+
+They are sugar over ``start()``, ``stop()`` and ``shutdown()``, which the lifecycle itself brings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from threadkit._clock import SYSTEM_CLOCK
+from threadkit._component import ComponentState
+from threadkit._report import ShutdownReport
+from threadkit._signals import Forced, SignalTrap
+from threadkit._stop import StopToken
+from threadkit.events import describe
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Runner:
+    """The half of ``Lifecycle`` that drives it from a host."""
+
+    name: str
+    _stop_timeout: float
+    _trap: SignalTrap
+    _failures: list[BaseException]
+    _raised: BaseException | None
+
+    @property
+    def token(self) -> StopToken:
+        """The token that says that a stop has been asked for."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    @property
+    def state(self) -> ComponentState:
+        """Where the lifecycle is in its life."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def start(self) -> None:
+        """Start; see ``Lifecycle``."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def stop(self, reason: str | None = None) -> None:
+        """Ask for the end; see ``Lifecycle``."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
+        """Bring the end about; see ``Lifecycle``."""
+        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+
+    def run_forever(self) -> int:
+        """Start if need be, wait for a stop or a signal, shut down, and return what the process should exit with.
+
+        SIGINT and SIGTERM are taken meanwhile, if this is the main thread; the second one cuts the shutdown short.
+
+        Returns:
+            0, or 128 + n after signal n.
+
+        Raises:
+            ExceptionGroup: components died; their errors are inside.
+        """
+        trap = self._trap
+        if trap.is_possible():
+            trap.install()
+        try:
+            if self.state is ComponentState.NEW:
+                self.start()
+            with contextlib.suppress(Forced):
+                self.token.wait()
+            report = self.shutdown()
+        finally:
+            trap.restore()
+        self._raise_failures(None)
+        return 0 if report.signal is None else report.exit_code
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop("leaving the with block" if exc is None else describe(exc))
+        self.shutdown()
+        self._raise_failures(exc)
+
+    async def __aenter__(self) -> Self:
+        await _run_off_loop(self.start, f"{self.name}-start")
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop("leaving the with block" if exc is None else describe(exc))
+        await _run_off_loop(self.shutdown, f"{self.name}-stop")
+        self._raise_failures(exc)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[dict[str, Self]]:
+        """Run as long as an ASGI application does: ``FastAPI(lifespan=lc.lifespan)``. Takes no signals from its server.
+
+        Args:
+            app: the application, as the framework passes it; not used.
+
+        Yields:
+            the state that Starlette shares with requests: ``{"lifecycle": lc}``.
+        """
+        async with self:
+            yield {"lifecycle": self}
+
+    def begin_exit(self) -> None:
+        """Called when the interpreter exits while the lifecycle runs."""
+        self.stop("the interpreter exits")
+
+    def finish_exit(self, deadline: float) -> list[str]:
+        """Shut down before a deadline of the system's clock; return the names of what did not stop."""
+        report = self.shutdown(min(self._stop_timeout, max(0.0, deadline - SYSTEM_CLOCK.monotonic())))
+        return [f"{part.name!r} of lifecycle {self.name!r}" for part in report.stuck]
+
+    def _raise_failures(self, body: BaseException | None) -> None:
+        """Raise what the components died of. ``body`` is what the ``with`` block raised, and propagates by itself."""
+        failures = [error for error in self._failures if error is not body]
+        if not failures or (body is not None and body is self._raised):
+            return
+        if body is not None and not isinstance(body, Exception):
+            for error in failures:  # KeyboardInterrupt and SystemExit mean more than what happened beside them
+                body.add_note(f"lifecycle {self.name!r} also failed: {describe(error)}")
+            return
+        errors = failures if body is None else [body, *failures]
+        self._raised = BaseExceptionGroup(f"lifecycle {self.name!r} failed", errors)
+        raise self._raised from None
+
+
+async def _run_off_loop(func: Callable[[], T], name: str) -> T:
+    """Run a blocking function in a thread of its own, so that it neither blocks the loop nor queues behind its jobs."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(value: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type]  # without an error there is a value
+
+    def run() -> None:
+        value: T | None = None
+        error: BaseException | None = None
+        try:
+            value = func()
+        except BaseException as raised:  # handed to whoever awaits
+            error = raised
+        loop.call_soon_threadsafe(settle, value, error)
+
+    SYSTEM_CLOCK.spawn(run, name)
+    return await future
