@@ -96,7 +96,7 @@ def races(session: nox.Session) -> None:
 @nox.session(requires=["tests"])
 def coverage(session: nox.Session) -> None:
     """Combine what the tests on all Pythons have covered, and fail below 100 %."""
-    versions = TESTED or [path.name for path in COVERAGE.glob("3.*")]
+    versions = TESTED or sorted(path.name for path in COVERAGE.glob("3.*"))
     if not versions:
         session.skip("No Python ran the tests, so there is nothing to measure.")
     session.install(*(req for req in nox.project.dependency_groups(PYPROJECT, "tests") if req.startswith("coverage")))
