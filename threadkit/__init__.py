@@ -39,5 +39,6 @@ from threadkit._errors import (
 )
 from threadkit._report import ShutdownReport
 from threadkit._stop import StopToken
+from threadkit._thread import ManagedThread
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
 from threadkit.backoff import Retry

@@ -138,9 +138,10 @@ class BaseComponent:
         """Make everything that belongs to one life: when made, when adopted, and when started anew after a fork."""
         self._generation = _fork.generation()
         self._clock: Clock = self._own_clock or self._host_clock or SYSTEM_CLOCK
-        # Guards _state and _failure; notified when they change. Held for a few lines, never while calling out.
+        # Guards _state, _failure and _over; notified when they change. Held for a few lines, never while calling out.
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
+        self._over = True  # False from start() until the last thread has told everybody how it ended
         self._failure: BaseException | None = None
         self._token = self._new_token()
         if self._host_token is not None:
@@ -186,6 +187,7 @@ class BaseComponent:
             if self._state is not ComponentState.NEW or self._token.is_set():
                 raise Closed(self.kind, self.name)
             self._state = ComponentState.STARTING
+            self._over = False
         ensure_stopper()
         if self._host_token is None:
             _exit.watch(self)
@@ -193,6 +195,8 @@ class BaseComponent:
             self._launch()
         except BaseException as error:
             self._finish(ComponentState.FAILED, error)
+            if not self.threads():
+                self._release()
             raise
         with self._condition:
             if self._state is not ComponentState.STARTING:
@@ -298,7 +302,8 @@ class BaseComponent:
         """Wake what does not wait on the token. MUST be lock-free."""
 
     def _is_over(self) -> bool:
-        return self._state.has_ended or self._state is ComponentState.NEW
+        """Return True where join() has nothing to wait for. The condition is held."""
+        return self._over
 
     def _refuse_forked(self) -> None:
         if self._generation != _fork.generation():
@@ -311,6 +316,7 @@ class BaseComponent:
         """The last thread is about to end: STOPPED, unless it has failed."""
         if self._finish(ComponentState.STOPPED, None):
             self._emit(Stopped(component=self.name, reason=self._token.reason))
+        self._release()
 
     def _die(self, error: BaseException) -> None:
         """The last thread is about to end, and this is why: FAILED, and whoever answers for the component is told."""
@@ -318,6 +324,7 @@ class BaseComponent:
             self._emit(Failed(component=self.name, error=error))
             if self.failed is not None:
                 self.failed(error)
+        self._release()
 
     def _finish(self, state: ComponentState, failure: BaseException | None) -> bool:
         with self._condition:
@@ -325,8 +332,14 @@ class BaseComponent:
                 return False
             self._state, self._failure = state, failure
             self._condition.notify_all()
-        _exit.forget(self)
         return True
+
+    def _release(self) -> None:
+        """Let join() return. It comes after the events and the call of failed(), so that whoever joined has them all."""
+        with self._condition:
+            self._over = True
+            self._condition.notify_all()
+        _exit.forget(self)
 
 
 _STATUS = {

@@ -131,7 +131,6 @@ class ManagedThread(BaseComponent):
         super()._reset()
         self._thread: threading.Thread | None = None
         self._is_ready = False  # written once, by the body
-        self._over = True  # no body runs any more; stored before the final state is, so that join() sees both
         self._milestones = Waiters()  # woken when the body is ready, has ended, or is told to stop
         self._resting: set[int] = set()  # the threads that wait on the token at this moment
         self._last_beat = 0.0  # one float store, atomic; whoever comes last is right
@@ -186,13 +185,8 @@ class ManagedThread(BaseComponent):
 
     @override
     def _launch(self) -> None:
-        self._over = False
         self.beat()
-        try:
-            self._thread = self._clock.spawn(self._run, self.name)
-        except RuntimeError:
-            self._over = True
-            raise
+        self._clock.spawn(self._run, self.name)
         if self._waits_for_ready:
             self._await_ready()
 
@@ -217,25 +211,20 @@ class ManagedThread(BaseComponent):
     def _on_stop_asked(self) -> None:
         self._milestones.wake_all()
 
-    @override
-    def _is_over(self) -> bool:
-        return self._over and super()._is_over()
-
     def _run(self) -> None:
+        self._thread = threading.current_thread()
         try:
             error = self._live()
         except BaseException as bug:  # a backoff of the user's that raises, say: it must not look like a clean end
             error = bug
-        self._over = True
         if error is None:
             self._end()
         elif self._waits_for_ready and not self._is_ready:
             self._finish(ComponentState.FAILED, error)  # start() raises it, so nobody else need be told
+            self._release()
         else:
             self._die(error)
         self._milestones.wake_all()
-        with self._condition:
-            self._condition.notify_all()  # where start() had given up before, the state has not changed just now
 
     def _live(self) -> BaseException | None:
         """Call the body as often as the policy wants; return what the thread dies of, or None for a good end."""
