@@ -1,0 +1,48 @@
+"""What it takes to explore the interleavings of threadkit's threads under frontrun (0.7).
+
+Three things are particular. A *gate* is a lock that its maker takes at once and that somebody else opens; frontrun takes a
+thread that waits for a lock of its own for a deadlock, so gates are semaphores here, which nobody owns. The systematic
+search (``strategy="dpor"``) does not see what happens to a container that sits in a slot: it would explore one
+interleaving and be content. So the search is by chance, opcode by opcode, from a fixed seed. And an installed package is
+traced only by its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import frontrun
+import pytest
+
+from threadkit import _stop, _waiting
+
+
+@pytest.fixture(autouse=True)
+def _gates_that_nobody_owns(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_stop, _waiting):
+        monkeypatch.setattr(module, "closed_gate", functools.partial(threading.Semaphore, 0))
+
+
+@pytest.fixture
+def explore() -> Callable[..., None]:
+    """Return ``explore(setup, *workers, invariant, attempts=200)``: fail where an interleaving breaks the invariant."""
+
+    def explore(
+        setup: Callable[[], Any], *workers: Callable[[Any], Any], invariant: Callable[[Any], bool], attempts: int = 200
+    ) -> None:
+        result = frontrun.explore(
+            setup=setup,
+            workers=list(workers),
+            invariant=invariant,
+            strategy="random",
+            max_attempts=attempts,
+            max_ops=2000,
+            seed=1,
+            trace_packages=["threadkit", "threadkit.*"],
+        )
+        result.assert_holds()
+
+    return explore
