@@ -22,9 +22,9 @@ import pytest
 FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _clock _calling",
     1: "_verdicts _durations events health _waiting",
-    2: "backoff triggers _report _records _timer _stopper",
-    3: "_stop _observe _tally _exit",
-    4: "_component stores _resources",
+    2: "backoff triggers _report _delivery _records _timer _stopper",
+    3: "_stop _observe _tally _exit _action _subscription",
+    4: "_component stores _resources _mailbox",
     5: "_thread _pool _bus _loop _signals _registry",
     6: "_executor _scheduler _workqueue _directory _runner",
     7: "_interval executors",
@@ -36,7 +36,7 @@ FLOORS: dict[int, str] = {
 EDGES = frozenset({"__main__", "demo", "ext", "monitor", "testing"})
 # Modules of the table that are still to be written. Empty when the house is finished.
 NOT_YET = frozenset({
-    "_bus", "_executor", "_interval", "_lifecycle", "_loop", "_pool", "_records", "_registry", "_scheduler", "_tally",
+    "_executor", "_interval", "_lifecycle", "_loop", "_pool", "_records", "_registry", "_scheduler",
     "_workqueue", "executors", "stores",
 })  # fmt: skip
 

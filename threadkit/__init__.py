@@ -4,9 +4,9 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
 
     floor 0  words         _errors _fork _arguments _clock _calling
     floor 1  values        _verdicts _durations events health _waiting
-    floor 2  rules         backoff triggers _report _records _timer
-    floor 3  tools         _stop _observe _tally _exit
-    floor 4  the waist     _component stores
+    floor 2  rules         backoff triggers _report _delivery _records _timer
+    floor 3  tools         _stop _observe _tally _exit _action _subscription
+    floor 4  the waist     _component stores _mailbox
     floor 5  engines       _thread _pool _bus _loop _signals _registry
     floor 6  compositions  _executor _scheduler _workqueue
     floor 7  wholes        _interval executors
@@ -16,8 +16,11 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
 """
 
 from threadkit import backoff, events, health
+from threadkit._action import Request, current_request
+from threadkit._bus import Bus
 from threadkit._clock import Clock, SystemClock
 from threadkit._component import Component, ComponentState, Phase
+from threadkit._delivery import BusStats, Delivery
 from threadkit._errors import (
     ActionError,
     CallTimeout,
@@ -39,6 +42,7 @@ from threadkit._errors import (
 )
 from threadkit._report import ShutdownReport
 from threadkit._stop import StopToken
+from threadkit._subscription import Message, Subscription
 from threadkit._thread import ManagedThread
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
 from threadkit.backoff import Retry

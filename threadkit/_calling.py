@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -44,6 +45,17 @@ def accepts(func: Callable[..., object], count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def is_async(func: Callable[..., object]) -> bool:
+    """Tell whether calling ``func`` gives something that has to be awaited."""
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
+
+
+def is_on_event_loop() -> bool:
+    """Tell whether this thread runs an event loop, which must not wait; where nobody has loaded asyncio, none does."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _is_annotated(annotation: object, kind: str) -> bool:

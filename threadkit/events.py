@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import attrs
 
@@ -17,10 +17,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-# attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import
-# threadkit". So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the
-# same fields share one undecorated shape.
-_event = attrs.frozen(kw_only=True, eq=False, repr=False)
+E = TypeVar("E")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(attrs.field,))
+def _event(cls: type[E]) -> type[E]:
+    # attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import
+    # threadkit". So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the
+    # same fields share one undecorated shape.
+    return attrs.frozen(kw_only=True, eq=False, repr=False)(cls)
 
 
 @_event
