@@ -1,0 +1,63 @@
+"""``Resources``: what is closed when all that use it have ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from threadkit._resources import Resources
+
+
+@contextlib.contextmanager
+def thing(name: str, log: list[str]) -> Iterator[str]:
+    log.append(f"open {name}")
+    yield name
+    log.append(f"close {name}")
+
+
+def test_last_in_first_out() -> None:
+    """What was entered or pushed last is closed first."""
+    log: list[str] = []
+    resources = Resources()
+    assert resources.enter(thing("a", log)) == "a"
+    resources.call(log.append, "called")
+    resources.enter(thing("b", log))
+    assert resources.close(leave_open=False) == ([], [])
+    assert log == ["open a", "open b", "close b", "called", "close a"]
+    assert resources.close(leave_open=False) == ([], [])
+
+
+def test_all_are_closed_whatever_one_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """An error while one closes is returned and logged, and the others close all the same."""
+    log: list[str] = []
+    resources = Resources()
+    resources.enter(thing("a", log))
+    resources.call(int, "x")
+    resources.call(int, "y")
+    left, errors = resources.close(leave_open=False)
+    assert left == []
+    assert [str(error) for error in errors] == [f"invalid literal for int() with base 10: '{c}'" for c in "yx"]
+    assert log == ["open a", "close a"]
+    assert caplog.text.count("resource 'int' failed to close") == 2
+
+
+def test_leaving_open_tells_the_names() -> None:
+    """Left open, nothing is closed, and the names are told in the order of closing."""
+    log: list[str] = []
+    resources = Resources()
+    resources.enter(thing("a", log))
+    resources.call(log.append, "called")
+    assert resources.close(leave_open=True) == (["append", "_GeneratorContextManager"], [])
+    assert log == ["open a"]
+
+
+def test_what_cannot_be_entered_or_called_is_not_kept() -> None:
+    """An __enter__ that raises, and a callback that cannot be called, leave nothing behind."""
+    resources = Resources()
+    with pytest.raises(ZeroDivisionError):
+        resources.enter(contextlib.contextmanager(lambda: iter([1 / 0]))())
+    with pytest.raises(TypeError, match="func must be callable, not 3"):
+        resources.call(3)
+    assert resources.close(leave_open=False) == ([], [])
