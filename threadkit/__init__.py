@@ -40,6 +40,7 @@ from threadkit._errors import (
     UnknownHandler,
     WouldBlock,
 )
+from threadkit._loop import EventLoopThread
 from threadkit._report import ShutdownReport
 from threadkit._stop import StopToken
 from threadkit._subscription import Message, Subscription
