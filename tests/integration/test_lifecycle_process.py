@@ -1,0 +1,307 @@
+"""Whole processes: real signals, the end of the interpreter, forks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+PATIENCE = 20.0
+
+
+class Program:
+    """A Python program in a process of its own; it says on standard output when it is where the test wants it."""
+
+    def __init__(self, source: str) -> None:
+        # Unbuffered, so that a line that was printed can be read; as a child of the shell it gets default signals.
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", textwrap.dedent(source)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, word: str) -> None:
+        """Read on until a line says the word."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip() == word:
+                return
+        raise AssertionError(f"the program ended without saying {word!r}: {self.end()}")
+
+    def send(self, signum: int) -> None:
+        self.process.send_signal(signum)
+
+    def end(self) -> tuple[int, str, str]:
+        """Return exit status, output and errors, once the program has ended."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def programs() -> Iterator[list[Program]]:
+    """Collect the programs of a test, and kill those that are left."""
+    started: list[Program] = []
+    yield started
+    for program in started:
+        if program.process.poll() is None:
+            program.process.kill()
+        program.end()
+
+
+def run(source: str, programs: list[Program]) -> Program:
+    program = Program(source)
+    programs.append(program)
+    return program
+
+
+SERVICE = """
+    from threadkit import Lifecycle
+
+    with Lifecycle("service") as lc:
+        jobs = lc.queue()
+
+        @jobs.handler
+        def work(payload):
+            pass
+
+        @lc.thread
+        def reader(running):
+            while running.sleep(0.01):
+                jobs.submit("work")
+
+        @lc.every(0.01)
+        def tick():
+            pass
+
+        print("ready")
+        code = lc.run_forever()
+    print(lc.report.reason)
+    raise SystemExit(code)
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_service_in_order(signum: int, code: int, programs: list[Program]) -> None:
+    """SIGINT and SIGTERM end run_forever() with 128 + n, in time, with nothing on standard error."""
+    program = run(SERVICE, programs)
+    program.wait_for("ready")
+    time.sleep(0.2)  # run_forever() takes the signals just after it says so
+    began = time.monotonic()
+    program.send(signum)
+    status, out, err = program.end()
+    assert (status, out, err) == (code, f"signal {signal.Signals(signum).name}\n", "")
+    assert time.monotonic() - began < 5
+
+
+def test_a_signal_during_the_start_is_safe(programs: list[Program]) -> None:
+    """With signals=True a SIGTERM that comes while components start ends the program in order."""
+    program = run(
+        """
+        import sys
+        from threadkit import Lifecycle
+
+        lc = Lifecycle(signals=True)
+
+        class Slow:
+            name = "slow"
+            def start(self):
+                print("starting")
+                lc.wait(10)
+            def stop(self, reason=None):
+                print("stopped")
+            def join(self, timeout=None):
+                return True
+
+        lc.add(Slow())
+        lc.thread(lambda running: print("never"))
+        lc.start()
+        report = lc.shutdown()
+        sys.exit(report.exit_code)
+        """,
+        programs,
+    )
+    program.wait_for("starting")
+    program.send(signal.SIGTERM)
+    assert program.end() == (143, "stopped\n", "")
+
+
+def test_a_second_signal_forces(programs: list[Program]) -> None:
+    """A second signal ends a shutdown that is stuck, at once, and the program tells who was stuck."""
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle
+
+        with Lifecycle(stop_timeout=60) as lc:
+
+            @lc.thread
+            def stuck(running):
+                print("ready")
+                threading.Event().wait()
+
+            lc.callback(print, "closed")
+            code = lc.run_forever()
+        print(lc.report.forced, [part.name for part in lc.report.stuck])
+        raise SystemExit(code)
+        """,
+        programs,
+    )
+    program.wait_for("ready")
+    time.sleep(0.2)
+    program.send(signal.SIGTERM)
+    time.sleep(0.3)
+    began = time.monotonic()
+    program.send(signal.SIGTERM)
+    status, out, _ = program.end()
+    assert status == 143
+    assert out == "True ['stuck']\n"
+    assert time.monotonic() - began < 5
+
+
+def test_exit_without_any_stop(programs: list[Program]) -> None:
+    """A program that just ends stops what runs: exit status 0, nothing on standard error, running work ended."""
+    program = run(
+        """
+        import time
+        from threadkit import BoundedExecutor, Bus, IntervalTask, Lifecycle, ManagedThread, WorkQueue
+
+        def body(running):
+            running.wait()
+            print("body ended:", running.reason)
+
+        ManagedThread(body).start()
+        IntervalTask(lambda: None, 0.01).start()
+        queue = WorkQueue()
+        queue.handler("job")(lambda payload: (time.sleep(0.2), print("job ended")))
+        queue.start()
+        queue.submit("job")
+        pool = BoundedExecutor(2)
+        for number in range(4):
+            pool.submit(lambda: (time.sleep(0.1), print("call ended")))
+        Bus().start()
+        lc = Lifecycle()
+        lc.thread(body)
+        lc.queue()
+        lc.every(0.01)(lambda: None)
+        lc.callback(print, "resource closed")
+        lc.start()
+        time.sleep(0.05)
+        """,
+        programs,
+    )
+    status, out, err = program.end()
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines.count("call ended") == 4
+    assert lines.count("job ended") == 1
+    assert lines.count("body ended: the interpreter exits") == 2
+    assert lines.count("resource closed") == 1
+
+
+def test_exit_names_what_it_abandons(programs: list[Program]) -> None:
+    """A thread that does not end keeps the process no longer than the deadline, and is named in the log."""
+    program = run(
+        """
+        import threading
+        from threadkit import ManagedThread, _exit
+
+        _exit.EXIT_TIMEOUT = 0.2
+        ManagedThread(lambda: threading.Event().wait(), name="deaf").start()
+        """,
+        programs,
+    )
+    status, _, err = program.end()
+    assert status == 0
+    assert err == "abandoned at interpreter exit, still running: thread 'deaf'\n"
+
+
+def test_start_in_another_thread(programs: list[Program]) -> None:
+    """A lifecycle can live in any thread, and ends with the interpreter all the same."""
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle
+
+        lc = Lifecycle()
+        lc.thread("body")(lambda running: (running.wait(), print("ended")))
+        starter = threading.Thread(target=lc.start)
+        starter.start()
+        starter.join()
+        """,
+        programs,
+    )
+    assert program.end() == (0, "ended\n", "")
+
+
+FORK = """
+    import os
+    import sys
+    import warnings
+    from threadkit import ForkedError, Lifecycle
+
+    warnings.simplefilter("ignore", DeprecationWarning)
+    lc = Lifecycle()
+    jobs = lc.queue(workers=1)
+    jobs.handler("pid")(lambda payload: os.getpid())
+    ticks = []
+    lc.every(0.01)(lambda: ticks.append(os.getpid()))
+    {before}
+    pid = os.fork()
+    if pid == 0:
+        {child}
+        lc.start()
+        assert jobs.submit("pid").result(timeout=5) == os.getpid()
+        while os.getpid() not in ticks:
+            lc.wait(0.01)
+        assert lc.shutdown().ok
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    {after}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_fork_before_the_start(programs: list[Program]) -> None:
+    """A lifecycle that was made before a fork and is started in the child works there, as under gunicorn --preload."""
+    source = FORK.format(before="", child="", after="lc.start(); assert lc.shutdown().ok")
+    assert run(source, programs).end() == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_fork_after_the_start(programs: list[Program]) -> None:
+    """In a child of a running lifecycle its use raises, until start() makes it the child's own; the parent goes on."""
+    child = """for use in (lc.shutdown, jobs.stats, lambda: jobs.submit("pid"), lambda: lc.add(None)):
+            try:
+                use()
+            except ForkedError:
+                pass
+            else:
+                sys.exit(f"{use} did not raise")"""
+    after = 'assert jobs.submit("pid").result(timeout=5) == os.getpid(); assert lc.shutdown().ok'
+    source = FORK.format(before="lc.start()", child=child, after=after)
+    assert run(source, programs).end() == (0, "", "")
+
+
+def test_importing_starts_nothing(programs: list[Program]) -> None:
+    """An import starts no thread, takes no signal, and loads neither asyncio nor sqlite3 nor zoneinfo."""
+    program = run(
+        """
+        import signal, sys, threading
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        import threadkit
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        assert threading.active_count() == 1
+        print(sorted({"asyncio", "sqlite3", "zoneinfo", "multiprocessing"} & set(sys.modules)))
+        """,
+        programs,
+    )
+    assert program.end() == (0, "[]\n", "")
