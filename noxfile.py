@@ -121,9 +121,9 @@ def tell_pythons(session: nox.Session, tested: list[str]) -> None:
 
 @nox.session(requires=["build"])
 def typing(session: nox.Session) -> None:
-    """Check the types of the package, its examples and this file, and that users see all of them."""
+    """Check the types of the package, its examples, the bench and this file, and that users see all of them."""
     install(session, "typing")
-    checked = existing("threadkit", "tests/typing", "docs/examples", "noxfile.py")
+    checked = existing("threadkit", "tests/typing", "tests/bench", "docs/examples", "noxfile.py")
     session.run("mypy", *checked)
     session.run("pyright", *existing("threadkit", "tests/typing", "docs/examples"))
     session.run("pyright", "--verifytypes", "threadkit", "--ignoreexternal", env=INSTALLED)
@@ -164,6 +164,6 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["build"])
 def bench(session: nox.Session) -> None:
-    """Measure threadkit beside its peers."""
+    """Measure threadkit beside its peers. Arguments go to the bench: try --help."""
     install(session, "bench")
     session.run("python", "tests/bench", *session.posargs, env=INSTALLED)
