@@ -263,9 +263,7 @@ class PostOffice:
 
     def close_box(self, subscription: Subscription) -> None:
         """Take a removed subscriber's mailbox away; nobody waits for room in it, and what it holds is passed over."""
-        box = self._boxes.pop(subscription, None)
-        if box is not None:
-            box.wake()
+        self._boxes.pop(subscription).wake()
 
     def post(self, subscription: Subscription, message: Message) -> bool:
         """Put a message into a subscriber's mailbox; return False where that has been removed.

@@ -1,0 +1,163 @@
+"""The bus among several threads, in every order that chance finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+
+from threadkit import Bus, Closed, Message
+
+pytestmark = pytest.mark.races
+
+Explore = Callable[..., None]
+
+
+class Manual(Executor):
+    """An executor that runs what it was given when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.calls.append(lambda: future.set_result(fn(*args, **kwargs)))
+        return future
+
+    def run(self) -> None:
+        while self.calls:
+            self.calls.pop(0)()
+
+
+class Scene:
+    """A bus with one subscriber, and what that has seen."""
+
+    def __init__(self, executor: Manual | None = None, **options: Any) -> None:
+        self.executor = executor
+        self.bus = Bus(executor=executor, **options)
+        self.seen: list[object] = []
+        self.reached: list[int] = []
+        self.subscription = self.bus.subscribe("a", self.handle)
+
+    def handle(self, message: Message) -> None:
+        self.seen.append(message.payload)
+
+    def publish(self, payload: object) -> None:
+        try:
+            self.reached.append(self.bus.publish("a", payload).reached)
+        except Closed:
+            self.reached.append(0)
+
+
+def test_subscribe_against_publish(explore: Explore) -> None:
+    """Whoever has subscribed hears the next message, whatever a publish was doing meanwhile."""
+
+    def setup() -> Scene:
+        scene = Scene()
+        scene.bus._subscriptions.discard(scene.subscription)
+        return scene
+
+    def subscribe(scene: Scene) -> None:
+        scene.bus._subscriptions.listening_to("b")  # as long as what the other one does before it matters
+        scene.bus._subscriptions.add(scene.subscription)
+
+    explore(
+        setup,
+        subscribe,
+        lambda scene: scene.bus._subscriptions.listening_to("a"),
+        invariant=lambda scene: scene.bus.publish("a").reached == 1,
+    )
+
+
+def test_remove_against_publish(explore: Explore) -> None:
+    """Whoever has been removed hears nothing more, whatever a publish was doing meanwhile."""
+    explore(
+        Scene,
+        lambda scene: scene.subscription.remove(),
+        lambda scene: scene.bus.publish("a"),
+        invariant=lambda scene: scene.bus.publish("a").reached == 0 and len(scene.seen) <= 1,
+    )
+
+
+def test_once_against_two_publishes(explore: Explore) -> None:
+    """Of two messages at once a subscriber with ``once`` gets one."""
+
+    def setup() -> Scene:
+        scene = Scene()
+        scene.bus.subscribe("b", scene.handle, once=True)
+        return scene
+
+    explore(
+        setup,
+        lambda scene: scene.bus.publish("b", 1),
+        lambda scene: scene.bus.publish("b", 2),
+        invariant=lambda scene: len(scene.seen) == 1,
+    )
+
+
+def test_no_letter_is_left_behind(explore: Explore) -> None:
+    """A message that is posted while another one is delivered is delivered too, once."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual())
+        scene.publish(1)
+        return scene
+
+    def is_complete(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        return scene.seen == [1, 2] and scene.bus.work_left() == 0
+
+    explore(setup, lambda scene: scene.publish(2), lambda scene: scene.executor.run(), invariant=is_complete)
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop_oldest"])
+def test_bound_of_a_mailbox(explore: Explore, policy: str) -> None:
+    """Of two messages for one place exactly one waits in the end, and exactly one is counted as dropped."""
+
+    def is_bounded(scene: Scene) -> bool:
+        return scene.bus.work_left() == 1 and scene.bus.stats().dropped == 1
+
+    explore(
+        lambda: Scene(Manual(), maxsize=1, on_full=policy),
+        lambda scene: scene.publish(1),
+        lambda scene: scene.publish(2),
+        invariant=is_bounded,
+    )
+
+
+def test_place_in_a_mailbox_comes_back(explore: Explore) -> None:
+    """A place is free again after a delivery, whoever was refused meanwhile."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual(), maxsize=1, on_full="reject")
+        scene.publish(1)
+        return scene
+
+    def is_free(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        scene.publish(3)
+        return scene.reached[-1] == 1 and scene.bus.work_left() == 1
+
+    explore(setup, lambda scene: scene.publish(2), lambda scene: scene.executor.run(), invariant=is_free)
+
+
+def test_publish_against_stop(explore: Explore) -> None:
+    """A message that meets the stop is either refused, or waited for by join()."""
+
+    def is_settled(scene: Scene) -> bool:
+        assert scene.executor is not None
+        was_taken = scene.reached == [1]
+        if scene.bus.join(0) is was_taken:
+            return False
+        scene.executor.run()
+        return scene.bus.join(0) and scene.seen == [1] * was_taken
+
+    def stop(scene: Scene) -> None:
+        scene.bus.stop()
+        scene.bus._stop_came()  # as the stopper thread does
+
+    explore(lambda: Scene(Manual()), lambda scene: scene.publish(1), stop, invariant=is_settled)

@@ -1,0 +1,1425 @@
+"""``Bus``: actions, channels, isolation, mailboxes, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from helpers import PATIENCE, Background, Gate
+
+from threadkit import (
+    ActionError,
+    Bus,
+    CallTimeout,
+    Closed,
+    ComponentState,
+    Delivery,
+    DuplicateName,
+    ForkedError,
+    Full,
+    Message,
+    Phase,
+    Request,
+    StopToken,
+    UnknownHandler,
+    WouldBlock,
+    _fork,
+    current_request,
+    events,
+)
+from threadkit.testing import InlineExecutor, VirtualClock
+
+QUIET = logging.CRITICAL + 1
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(QUIET, logger="threadkit")
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as executor:
+        yield executor
+
+
+class Boom(BaseException):
+    """Something that no ``except Exception`` catches."""
+
+
+class Manual(Executor):
+    """An executor that runs what it was given when it is told to, or loses it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self.refuses: BaseException | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.refuses is not None:
+            raise self.refuses
+        future: Future[Any] = Future()
+        self.calls.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def run(self) -> None:
+        while self.calls:
+            future, call = self.calls.pop(0)
+            if future.set_running_or_notify_cancel():
+                future.set_result(call())
+
+    def lose(self, error: BaseException | None = None) -> None:
+        future, _ = self.calls.pop(0)
+        if error is None:
+            future.cancel()
+        else:
+            future.set_exception(error)
+
+
+def fail(_: object) -> None:
+    raise LookupError("broken subscriber")
+
+
+def raiser(error: BaseException) -> Callable[..., Any]:
+    def handler(_: object = None) -> None:
+        raise error
+
+    return handler
+
+
+# Actions
+
+
+def test_call_returns_what_the_handler_returns(bus: Bus) -> None:
+    """A call gives the payload to the handler and its result to the caller."""
+    bus.action("double")(lambda request: 2 * request.payload)
+    assert bus.call("double", 21) == 42
+
+
+def test_decorator_leaves_the_function_as_it_is(bus: Bus) -> None:
+    """``@bus.action(name)`` returns the very function."""
+
+    def handler() -> int:
+        return 7
+
+    assert bus.action("seven")(handler) is handler
+    assert handler() == 7
+    assert bus.call("seven") == 7
+
+
+def test_handler_gets_a_request_only_where_it_asks(bus: Bus) -> None:
+    """A request goes to a required parameter or an annotated one; a default keeps its value."""
+
+    def annotated(request: Request | None = None) -> object:
+        return request
+
+    bus.action("required")(lambda request: request.action)
+    bus.action("default")(lambda limit=7: limit)
+    bus.action("annotated")(annotated)
+    assert bus.call("required") == "required"
+    assert bus.call("default") == 7
+    assert bus.call("annotated").action == "annotated"
+
+
+def test_request_tells_what_is_asked() -> None:
+    """A request has an id of its own, the action's name, the payload and the deadline on the bus's clock."""
+    bus = Bus(clock=VirtualClock())
+    bus.action("show")(lambda request: request)
+    first, second = bus.call("show", "payload", timeout=timedelta(seconds=30)), bus.call("show")
+    assert (first.action, first.payload, first.deadline) == ("show", "payload", 30.0)
+    assert second.deadline is None
+    assert first.id != second.id
+
+
+def test_unknown_action(bus: Bus) -> None:
+    """A call of an action that nobody handles names the actions that there are."""
+    bus.action("status")(lambda: None)
+    with pytest.raises(UnknownHandler, match=r"'statsu'.*'status'"):
+        bus.call("statsu")
+    assert bus.stats().calls == 0
+
+
+def test_one_handler_a_name(bus: Bus) -> None:
+    """A second handler for a name is refused, and the first one stays."""
+    bus.action("status")(lambda: "first")
+    with pytest.raises(DuplicateName, match="action called 'status'"):
+        bus.action("status")(lambda: "second")
+    assert bus.call("status") == "first"
+
+
+@pytest.mark.parametrize("handler", [lambda one, two: None, lambda *, key: None, None, "text", 7])
+def test_wrong_handlers_are_refused(bus: Bus, handler: Any) -> None:
+    """What cannot be called with a request or with nothing is refused at once, and nothing is registered."""
+    with pytest.raises(TypeError, match="handler must be"):
+        bus.action("odd")(handler)
+    assert bus.stats().actions == 0
+
+
+@pytest.mark.parametrize("name", [None, 7, True, lambda: None])
+def test_name_of_an_action_must_be_text(bus: Bus, name: Any) -> None:
+    """A name that is no text is refused by the decorator and by the call."""
+    with pytest.raises(TypeError, match="name must be a string"):
+        bus.action(name)
+    with pytest.raises(TypeError, match="name must be a string"):
+        bus.call(name)
+
+
+def test_name_of_an_action_must_not_be_empty(bus: Bus) -> None:
+    """An empty name is refused."""
+    with pytest.raises(ValueError, match="name must not be empty"):
+        bus.action("")
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan])
+def test_timeouts_that_make_no_sense(bus: Bus, timeout: float) -> None:
+    """A negative or nan time-out is refused before the handler runs."""
+    bus.action("never")(lambda: pytest.fail("must not run"))
+    with pytest.raises(ValueError, match="timeout"):
+        bus.call("never", timeout=timeout)
+    with pytest.raises(TypeError, match="timeout"):
+        bus.call("never", timeout=True)
+
+
+@pytest.mark.parametrize("kind", [LookupError, SystemExit, GeneratorExit, asyncio.CancelledError, Boom])
+@pytest.mark.parametrize("executor", [None, InlineExecutor()])
+def test_error_of_a_handler(kind: type[BaseException], executor: Executor | None) -> None:
+    """Whatever a handler raises reaches the caller as the cause of an ActionError, and is counted and told."""
+    bus, seen = Bus(executor=executor), []
+    bus.observe(seen.append)
+    error = kind("no")
+    bus.action("broken")(raiser(error))
+    with pytest.raises(ActionError, match="'broken'") as caught:
+        bus.call("broken")
+    assert caught.value.__cause__ is error
+    assert bus.stats().calls_failed == 1
+    assert [(type(event), event.error) for event in seen] == [(events.HandlerFailed, error)]
+
+
+def test_ctrl_c_goes_through_an_inline_handler(bus: Bus) -> None:
+    """A KeyboardInterrupt in a handler that runs in the caller's thread is not taken for the handler's failure."""
+    bus.action("long")(raiser(KeyboardInterrupt()))
+    bus.subscribe("long", raiser(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        bus.call("long")
+    with pytest.raises(KeyboardInterrupt):
+        bus.publish("long")
+    assert current_request() is None
+
+
+def test_keyboard_interrupt_on_the_executor_is_an_error_like_others(pool: ThreadPoolExecutor) -> None:
+    """A KeyboardInterrupt raised on an executor's thread becomes an ActionError."""
+    bus = Bus(executor=pool)
+    bus.action("odd")(raiser(KeyboardInterrupt()))
+    with pytest.raises(ActionError) as caught:
+        bus.call("odd")
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+
+
+def test_current_request_is_each_handlers_own(bus: Bus) -> None:
+    """A nested call has its own request, and the outer one is back after it."""
+
+    @bus.action("outer")
+    def outer(request: Request) -> tuple[bool, str, bool]:
+        before = current_request() is request
+        inner = bus.call("inner")
+        return before, inner, current_request() is request
+
+    @bus.action("inner")
+    def inner() -> str:
+        request = current_request()
+        assert request is not None
+        return request.action
+
+    assert bus.call("outer") == (True, "inner", True)
+    assert current_request() is None
+
+
+def test_current_request_after_an_error(bus: Bus) -> None:
+    """A handler that raises leaves no request behind."""
+    bus.action("broken")(raiser(LookupError()))
+    with pytest.raises(ActionError):
+        bus.call("broken")
+    assert current_request() is None
+
+
+def test_current_request_of_concurrent_handlers(pool: ThreadPoolExecutor) -> None:
+    """Handlers that run at the same time each see their own request."""
+    bus = Bus(executor=pool)
+    together = threading.Barrier(3)
+
+    @bus.action("who")
+    def who() -> object:
+        together.wait(PATIENCE)
+        request = current_request()
+        assert request is not None
+        return request.payload
+
+    callers = [Background(lambda number=number: bus.call("who", number)) for number in range(3)]
+    assert [caller.result() for caller in callers] == [0, 1, 2]
+
+
+# Actions on an executor
+
+
+def test_call_on_the_executor(pool: ThreadPoolExecutor) -> None:
+    """With an executor a handler runs on its threads, with a copy of the caller's context."""
+    bus = Bus(executor=pool)
+    variable = contextvars.ContextVar("variable", default="none")
+    bus.action("where")(lambda: (threading.current_thread(), variable.get()))
+    variable.set("mine")
+    thread, value = bus.call("where")
+    assert thread is not threading.current_thread()
+    assert value == "mine"
+
+
+def test_nested_calls_do_not_fill_the_executor() -> None:
+    """A call made by a handler runs in that handler's thread, so one worker is enough for any depth."""
+    with ThreadPoolExecutor(1) as single:
+        bus = Bus(executor=single)
+        bus.action("outer")(lambda: (threading.current_thread(), bus.call("inner")))
+        bus.action("inner")(threading.current_thread)
+        outer, inner = bus.call("outer")
+    assert outer is inner
+
+
+def test_timeout_cuts_the_wait_short() -> None:
+    """On an executor a call ends at its deadline, on the bus's clock; what has not begun is cancelled."""
+    clock, executor = VirtualClock(), Manual()
+    bus = Bus(executor=executor, clock=clock)
+    bus.action("slow")(lambda: pytest.fail("must not run"))
+    caller = Background(lambda: bus.call("slow", timeout=5))
+    clock.wait_for_sleepers(1)
+    clock.advance(5)
+    with pytest.raises(CallTimeout, match="action 'slow' gave no reply within 5 s"):
+        caller.result()
+    future, _ = executor.calls[0]
+    assert future.cancelled()
+
+
+def test_inline_deadline_is_only_told() -> None:
+    """Inline, a handler that takes too long still gives its result."""
+    clock = VirtualClock()
+    bus = Bus(clock=clock)
+
+    @bus.action("slow")
+    def slow(request: Request) -> float:
+        clock.advance(10)
+        assert request.deadline is not None
+        return request.deadline
+
+    assert bus.call("slow", timeout=5) == 5.0
+
+
+def test_lost_calls_are_action_errors() -> None:
+    """A call that the executor cancels or loses raises an ActionError that says so."""
+    executor = Manual()
+    bus = Bus(executor=executor)
+    bus.action("lost")(lambda: None)
+    for error in (None, OSError("the engine broke")):
+        submitted = Gate()
+        original = executor.submit
+
+        def submit(*args: Any, submitted: Gate = submitted, original: Any = original) -> Future[Any]:
+            future = original(*args)
+            submitted.open()
+            return future
+
+        executor.submit = submit  # type: ignore[method-assign]  # a spy
+        caller = Background(lambda: bus.call("lost"))
+        submitted.pass_through()
+        executor.lose(error)
+        with pytest.raises(ActionError, match="its executor gave the call up") as caught:
+            caller.result()
+        assert caught.value.__cause__ is not None
+
+
+def test_what_the_executor_refuses_is_raised() -> None:
+    """A call that the executor refuses raises what the executor raised."""
+    executor = Manual()
+    executor.refuses = Full("executor", "pool", 3)
+    bus = Bus(executor=executor)
+    bus.action("status")(lambda: None)
+    with pytest.raises(Full):
+        bus.call("status")
+
+
+def test_call_would_block_an_event_loop(pool: ThreadPoolExecutor, bus: Bus) -> None:
+    """On an event loop's thread a call that would wait is refused; an inline one is not."""
+    waiting = Bus(executor=pool)
+    waiting.action("status")(lambda: "up")
+    bus.action("status")(lambda: "up")
+
+    @bus.action("asynchronous")
+    async def asynchronous() -> None: ...
+
+    async def main() -> object:
+        with pytest.raises(WouldBlock, match="await acall"):
+            waiting.call("status")
+        with pytest.raises(WouldBlock, match="await acall"):
+            bus.call("asynchronous")
+        return bus.call("status")
+
+    assert asyncio.run(main()) == "up"
+
+
+# Asynchronous actions
+
+
+def test_call_of_an_async_handler(bus: Bus) -> None:
+    """A plain call of an async handler runs it in an event loop of its own."""
+
+    @bus.action("double")
+    async def double(request: Request) -> int:
+        await asyncio.sleep(0)
+        assert current_request() is request
+        return 2 * request.payload
+
+    assert bus.call("double", 21) == 42
+
+
+def test_call_of_an_async_handler_on_the_executor(pool: ThreadPoolExecutor) -> None:
+    """With an executor the event loop of an async handler runs there."""
+    bus = Bus(executor=pool)
+
+    @bus.action("where")
+    async def where() -> threading.Thread:
+        return threading.current_thread()
+
+    assert bus.call("where") is not threading.current_thread()
+
+
+def test_callable_object_may_be_async(bus: Bus) -> None:
+    """An object whose ``__call__`` is async is an async handler."""
+
+    class Handler:
+        async def __call__(self, request: Request) -> str:
+            return request.action
+
+    bus.action("object")(Handler())
+    assert bus.call("object") == "object"
+
+
+def test_acall_awaits_an_async_handler_in_the_callers_task(pool: ThreadPoolExecutor) -> None:
+    """An async handler is awaited on the caller's loop, also where there is an executor."""
+    for bus in (Bus(), Bus(executor=pool)):
+
+        @bus.action("task")
+        async def task() -> object:
+            return asyncio.current_task()
+
+        async def main(bus: Bus = bus) -> bool:
+            return await bus.acall("task") is asyncio.current_task()
+
+        assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("acall", [False, True])
+def test_acall_of_a_plain_handler_runs_on_the_executor(pool: ThreadPoolExecutor, acall: bool) -> None:
+    """A plain handler runs on the executor, by its own ``acall`` where it has one; without one inline."""
+
+    class WithAcall(Manual):
+        async def acall(self, fn: Callable[[], Any]) -> Any:
+            return await asyncio.wrap_future(pool.submit(fn))
+
+    bus = Bus(executor=WithAcall() if acall else pool)
+    bus.action("where")(threading.current_thread)
+    assert asyncio.run(bus.acall("where")) is not threading.current_thread()
+    inline = Bus()
+    inline.action("where")(threading.current_thread)
+    assert asyncio.run(inline.acall("where")) is threading.current_thread()
+
+
+def test_acall_inside_the_executor_stays_there() -> None:
+    """A call made by an async handler that runs on the executor stays in its thread, so one worker is enough."""
+    with ThreadPoolExecutor(1) as single:
+        bus = Bus(executor=single)
+        bus.action("inner")(threading.current_thread)
+
+        @bus.action("outer")
+        async def outer() -> bool:
+            return await bus.acall("inner") is threading.current_thread()
+
+        assert bus.call("outer") is True
+
+
+@pytest.mark.parametrize("kind", [LookupError, SystemExit, asyncio.CancelledError, Boom])
+def test_error_of_an_async_handler(bus: Bus, kind: type[BaseException]) -> None:
+    """Whatever an async handler raises is the cause of an ActionError."""
+    error = kind("no")
+
+    @bus.action("broken")
+    async def broken() -> None:
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(ActionError) as caught:
+            await bus.acall("broken")
+        assert caught.value.__cause__ is error
+        assert current_request() is None
+
+    asyncio.run(main())
+
+
+def test_keyboard_interrupt_goes_through_an_async_handler(bus: Bus) -> None:
+    """A KeyboardInterrupt in an async handler goes through."""
+
+    @bus.action("long")
+    async def long() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(bus.acall("long"))
+
+
+def test_cancelling_the_caller_cancels_the_call(pool: ThreadPoolExecutor) -> None:
+    """A task that is cancelled in acall() gets its CancelledError, with and without an executor."""
+    executor = Manual()
+    inline, elsewhere = Bus(), Bus(executor=executor)
+
+    @inline.action("wait")
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    elsewhere.action("wait")(lambda: None)
+
+    async def main() -> None:
+        for bus in (inline, elsewhere):
+            task = asyncio.ensure_future(bus.acall("wait"))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert executor.calls[0][0].cancelled()
+
+
+def test_executor_that_cancels_an_acall() -> None:
+    """A call that the executor cancels is an ActionError, not a cancellation of the caller."""
+    executor = Manual()
+    bus = Bus(executor=executor)
+    bus.action("lost")(lambda: None)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(bus.acall("lost"))
+        await asyncio.sleep(0)
+        executor.lose()
+        with pytest.raises(ActionError, match="gave the call up"):
+            await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("handler_is_async", [True, False])
+def test_acall_times_out_on_the_buss_clock(handler_is_async: bool) -> None:
+    """The time-out of acall() follows the bus's clock, and cancels what is awaited."""
+    clock = VirtualClock()
+    bus = Bus(executor=None if handler_is_async else Manual(), clock=clock)
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    bus.action("slow")(wait if handler_is_async else lambda: None)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(bus.acall("slow", timeout=60))
+        await asyncio.to_thread(clock.wait_for_sleepers, 1)
+        clock.advance(59)
+        assert not task.done()
+        clock.advance(1)
+        with pytest.raises(CallTimeout, match="60 s"):
+            await task
+
+    asyncio.run(main())
+
+
+def test_acall_in_time(bus: Bus) -> None:
+    """A reply in time takes the time-out back."""
+
+    @bus.action("quick")
+    async def quick() -> str:
+        return "done"
+
+    assert asyncio.run(bus.acall("quick", timeout=60)) == "done"
+    assert len(bus._timer) == 0
+
+
+def test_timeout_that_comes_too_late_for_the_loop(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time-out that strikes when the call is over, or its loop closed, harms nobody."""
+    strikes: list[Callable[[object], None]] = []
+
+    def at(due: float, callback: Callable[[object], None], argument: object = None) -> object:
+        strikes.append(callback)
+        return []
+
+    monkeypatch.setattr(type(bus._timer), "at", lambda self, *args: at(*args))
+    monkeypatch.setattr(type(bus._timer), "cancel", lambda self, entry: False)
+
+    @bus.action("quick")
+    async def quick() -> str:
+        return "done"
+
+    async def main() -> None:
+        assert await bus.acall("quick", timeout=60) == "done"
+        strikes[0](None)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    strikes[0](None)
+
+
+def test_abandoned_acall(bus: Bus) -> None:
+    """A coroutine of acall() that is closed half-way raises nothing."""
+
+    @bus.action("wait")
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        call = bus.acall("wait")
+        call.send(None)
+        call.close()
+
+    asyncio.run(main())
+
+
+def test_handler_without_a_task(bus: Bus) -> None:
+    """A CancelledError outside of any task is the handler's own."""
+
+    @bus.action("odd")
+    async def odd() -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> BaseException | None:
+        # A coroutine may be driven by hand; asyncio knows of no task then.
+        action, request, _ = bus._open("odd", None, None)
+        loop = asyncio.get_running_loop()
+        done: Future[Any] = Future()
+
+        def drive() -> None:
+            try:
+                action.arun(request).send(None)
+            except StopIteration as stop:
+                done.set_result(stop.value)
+
+        loop.call_soon(drive)
+        await asyncio.sleep(0)
+        return done.result(0).error
+
+    assert isinstance(asyncio.run(main()), asyncio.CancelledError)
+
+
+# Channels
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hears", "does_not_hear"),
+    [
+        ("file", ["file"], ["file.indexed", "files", "a.file"]),
+        ("file.*", ["file.indexed"], ["file", "file.a.b"]),
+        ("*.indexed", ["file.indexed"], ["indexed", "a.b.indexed"]),
+        ("**", ["a", "a.b", "a.b.c"], []),
+        ("a.**", ["a", "a.b", "a.b.c"], ["b", "ab"]),
+        ("**.c", ["c", "b.c", "a.b.c"], ["c.d", "abc"]),
+        ("a.**.d", ["a.d", "a.b.d", "a.b.c.d"], ["a", "d", "a.b.c"]),
+        ("*.**", ["a", "a.b"], []),
+        ("a+b.(c)", ["a+b.(c)"], ["aab.c"]),
+        ("*", ["white space", "new\nline", "ünï"], ["a.b"]),
+    ],
+)
+def test_patterns(bus: Bus, pattern: str, hears: list[str], does_not_hear: list[str]) -> None:
+    """``*`` stands for one part, ``**`` for any number of them, and everything else for itself."""
+    bus.subscribe(pattern, lambda message: None)
+    assert [channel for channel in hears + does_not_hear if bus.publish(channel).reached] == hears
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "a.", ".a", "a..b", "a*", "*a", "a.***", "**a", "**.**", "a.**.**.b"])
+def test_bad_patterns_are_refused(bus: Bus, pattern: str) -> None:
+    """A subscriber's channel with an empty part, or a star in the wrong place, is refused."""
+    with pytest.raises(ValueError, match="channel"):
+        bus.subscribe(pattern, print)
+    assert bus.stats().subscriptions == 0
+
+
+@pytest.mark.parametrize("channel", ["", "a.", "a..b", "*", "a.*", "a.**", "a*"])
+def test_bad_channels_are_refused(bus: Bus, channel: str) -> None:
+    """One cannot publish on a channel with an empty part or a wildcard."""
+    bus.subscribe("**", print)
+    with pytest.raises(ValueError, match="channel"):
+        bus.publish(channel)
+    assert bus.stats().published == 0
+
+
+@pytest.mark.parametrize("channel", [None, 7, True, ["a"], b"a"])
+def test_channels_must_be_text(bus: Bus, channel: Any) -> None:
+    """A channel that is no text is refused everywhere, also where it cannot even be hashed."""
+    with pytest.raises(TypeError, match="channel must be a string"):
+        bus.publish(channel)
+    with pytest.raises(TypeError, match="channel must be a string"):
+        bus.subscribe(channel, print)
+    with pytest.raises(TypeError, match="channel must be a string"):
+        bus.on(channel)(print)
+
+
+async def _asynchronous(message: Message) -> None: ...
+
+
+@pytest.mark.parametrize("function", [None, "text", lambda: None, lambda one, two: None, _asynchronous])
+def test_wrong_subscribers_are_refused(bus: Bus, function: Any) -> None:
+    """What cannot be called with one message, or would have to be awaited, is refused."""
+    with pytest.raises(TypeError, match="function must be"):
+        bus.subscribe("a", function)
+    assert bus.stats().subscriptions == 0
+
+
+def test_subscribers_get_the_message_in_order(bus: Bus) -> None:
+    """All subscribers of a channel get the message, in the order of their coming, and the delivery says how many."""
+    seen: list[tuple[int, Message]] = []
+    bus.subscribe("file.*", lambda message: seen.append((1, message)))
+    bus.on("file.indexed")(lambda message: seen.append((2, message)))
+    bus.on("order.**")(lambda message: seen.append((3, message)))
+    delivery = bus.publish("file.indexed", {"path": "a.py"})
+    message = Message("file.indexed", {"path": "a.py"})
+    assert seen == [(1, message), (2, message)]
+    assert delivery == Delivery(2)
+    assert delivery.ok
+
+
+def test_on_returns_the_function(bus: Bus) -> None:
+    """``@bus.on(channel)`` returns the very function."""
+
+    def handler(message: Message) -> None: ...
+
+    assert bus.on("a")(handler) is handler
+
+
+@pytest.mark.parametrize("kind", [LookupError, SystemExit, GeneratorExit, asyncio.CancelledError, Boom])
+def test_one_failing_subscriber_harms_nobody(bus: Bus, kind: type[BaseException]) -> None:
+    """What a subscriber raises is in the delivery, in an event and in the counts; the next one still runs."""
+    seen, told = [], []
+    error = kind("no")
+    broken = raiser(error)
+    bus.subscribe("a", broken)
+    bus.subscribe("a", seen.append)
+    bus.observe(told.append)
+    delivery = bus.publish("a", 1)
+    assert delivery == Delivery(2, (error,), ("handler",))
+    assert not delivery.ok
+    assert delivery.as_dict()["failed"] == ["handler"]
+    assert kind.__name__ in delivery.as_dict()["errors"][0]
+    assert len(seen) == 1
+    (event,) = told
+    assert (event.channel, event.handler, event.error) == ("a", "handler", error)
+    assert (bus.stats().delivered, bus.stats().failed) == (1, 1)
+
+
+def test_message_that_nobody_hears(bus: Bus) -> None:
+    """An unheard message is an event only where somebody observes."""
+    assert bus.publish("a").reached == 0
+    seen: list[events.Event] = []
+    with bus.observe(seen.append):
+        bus.publish("b")
+        bus.subscribe("b", lambda message: None)
+        bus.publish("b")
+    assert [str(event) for event in seen] == ["bus 'bus': nobody listens on 'b'"]
+
+
+def test_remove(bus: Bus) -> None:
+    """A removed subscriber is called no more, and removing it again says so."""
+    seen: list[Message] = []
+    subscription = bus.subscribe("a", seen.append)
+    assert "append to 'a'" in repr(subscription)
+    assert subscription.remove()
+    assert not subscription.remove()
+    assert "removed" in repr(subscription)
+    assert bus.publish("a").reached == 0
+    assert seen == []
+    assert bus.stats().subscriptions == 0
+
+
+def test_subscription_is_a_context_manager(bus: Bus) -> None:
+    """Leaving the ``with`` block removes the subscriber."""
+    with bus.subscribe("a", lambda message: None):
+        assert bus.publish("a").reached == 1
+    assert bus.publish("a").reached == 0
+
+
+def test_once(bus: Bus) -> None:
+    """A subscriber with ``once`` gets one message, also where its own call publishes again."""
+    seen: list[object] = []
+
+    def again(message: Message) -> None:
+        seen.append(message.payload)
+        bus.publish("a", "again")
+
+    bus.subscribe("a", again, once=True)
+    bus.publish("a", "first")
+    bus.publish("a", "second")
+    assert seen == ["first"]
+    assert bus.stats().subscriptions == 0
+
+
+def test_callable_that_is_false(bus: Bus) -> None:
+    """A subscriber whose truth value is False is called all the same."""
+
+    class Empty(list[Message]):
+        def __call__(self, message: Message) -> None:
+            called.append(message)
+
+    called: list[Message] = []
+    bus.subscribe("a", Empty())
+    assert bus.publish("a").reached == 1
+    assert len(called) == 1
+
+
+def test_changes_from_inside_handlers(bus: Bus) -> None:
+    """A handler may subscribe, unsubscribe and publish; who comes during a publish hears the next one."""
+    seen: list[str] = []
+
+    def first(message: Message) -> None:
+        seen.append("first")
+        second.remove()
+        bus.subscribe("a", lambda message: seen.append("third"))
+        if len(seen) == 1:
+            bus.publish("b")
+
+    bus.subscribe("a", first)
+    second = bus.subscribe("a", lambda message: seen.append("second"))
+    bus.subscribe("b", lambda message: seen.append("nested"))
+    assert bus.publish("a").reached == 1
+    assert seen == ["first", "nested"]
+    bus.publish("a")
+    assert seen == ["first", "nested", "first", "third"]
+
+
+def test_publish_from_a_finalizer(bus: Bus) -> None:
+    """A finalizer that strikes inside a publish may publish, subscribe and unsubscribe."""
+    seen: list[str] = []
+
+    class Dying:
+        def __del__(self) -> None:
+            bus.publish("died", "object")
+            bus.subscribe("other", print).remove()
+
+    def make_garbage(message: Message) -> None:
+        loop: list[object] = [Dying()]
+        loop.append(loop)
+        del loop
+        gc.collect()
+
+    bus.subscribe("work", make_garbage)
+    bus.subscribe("died", lambda message: seen.append(message.channel))
+    assert bus.publish("work").ok
+    assert seen == ["died"]
+
+
+def test_many_channels_do_not_fill_the_memory(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of who hears what starts anew when it has grown large."""
+    monkeypatch.setattr("threadkit._subscription._MOST_ROUTES", 10)
+    bus.subscribe("job.*", lambda message: None)
+    for number in range(35):
+        assert bus.publish(f"job.{number}").reached == 1
+    assert len(bus._subscriptions._routes) <= 10
+
+
+def test_many_at_once(bus: Bus) -> None:
+    """Of messages from many threads none is lost and none doubled, and the counts agree."""
+    seen: list[object] = []
+    bus.subscribe("n.*", lambda message: seen.append(message.payload))
+
+    def publish(start: int) -> None:
+        for number in range(start, start + 500):
+            bus.publish("n.x", number)
+
+    for background in [Background(lambda start=start: publish(start)) for start in range(0, 2000, 500)]:
+        background.result()
+    assert sorted(seen) == list(range(2000))  # type: ignore[type-var]  # they are numbers
+    assert (bus.stats().published, bus.stats().delivered) == (2000, 2000)
+
+
+# Mailboxes
+
+
+def test_delivery_on_an_executor_keeps_the_order(pool: ThreadPoolExecutor) -> None:
+    """Each subscriber gets its messages one after the other, in order, off the publisher's thread."""
+    bus = Bus(executor=pool)
+    seen: list[object] = []
+    threads: set[threading.Thread] = set()
+
+    def handle(message: Message) -> None:
+        threads.add(threading.current_thread())
+        seen.append(message.payload)
+
+    with bus:
+        bus.subscribe("n", handle)
+        for number in range(500):
+            assert bus.publish("n", number) == Delivery(1)
+    assert seen == list(range(500))
+    assert threading.current_thread() not in threads
+    assert bus.stats().delivered == 500
+
+
+def test_context_travels_with_the_message(pool: ThreadPoolExecutor) -> None:
+    """A subscriber on an executor sees the context of the publish."""
+    variable = contextvars.ContextVar("variable", default="none")
+    seen: list[str] = []
+    with Bus(executor=pool) as bus:
+        bus.subscribe("a", lambda message: seen.append(variable.get()))
+        for value in ("one", "two"):
+            variable.set(value)
+            bus.publish("a")
+    assert seen == ["one", "two"]
+
+
+def test_failing_subscriber_on_an_executor(pool: ThreadPoolExecutor) -> None:
+    """What a subscriber raises on an executor is an event and a count, and its next message is delivered."""
+    bus, told, seen = Bus(executor=pool), [], []
+    errors: list[BaseException] = [SystemExit(), KeyboardInterrupt(), LookupError()]
+
+    def handle(message: Message) -> None:
+        seen.append(message.payload)
+        if message.payload is not None:
+            raise message.payload
+
+    bus.observe(lambda event: told.append(getattr(event, "error", None)))
+    with bus:
+        bus.subscribe("a", handle)
+        for error in errors:
+            assert bus.publish("a", error).ok
+        bus.publish("a")
+    assert seen == [*errors, None]
+    assert [error for error in told if error] == errors
+    assert (bus.stats().delivered, bus.stats().failed) == (1, 3)
+
+
+def test_slow_subscriber_delays_nobody(pool: ThreadPoolExecutor) -> None:
+    """A subscriber that hangs does not keep another one from its messages."""
+    may_end, heard = Gate(), Gate()
+    with Bus(executor=pool) as bus:
+        bus.subscribe("a", lambda message: may_end.pass_through())
+        bus.subscribe("a", heard.open)
+        bus.publish("a")
+        heard.pass_through()
+        may_end.open()
+
+
+def test_nested_publish_on_one_worker() -> None:
+    """A handler that publishes on its own channel gets that message after the present one, on one worker too."""
+    with ThreadPoolExecutor(1) as single, Bus(executor=single) as bus:
+        seen: list[object] = []
+        done = Gate()
+
+        def handle(message: Message) -> None:
+            seen.append(message.payload)
+            if message.payload:
+                bus.publish("a", message.payload - 1)
+                seen.append("between")
+            else:
+                done.open()
+
+        bus.subscribe("a", handle)
+        bus.publish("a", 2)
+        done.pass_through()
+    assert seen == [2, "between", 1, "between", 0]
+
+
+def test_executor_that_runs_at_once() -> None:
+    """On an executor that runs what it is given at once, nested publishes stay in order."""
+    bus = Bus(executor=InlineExecutor())
+    seen: list[object] = []
+
+    def first(message: Message) -> None:
+        seen.append(("first", message.payload))
+        if message.payload:
+            bus.publish("b", message.payload)
+            bus.publish("a", message.payload - 1)
+
+    bus.subscribe("a", first)
+    bus.subscribe("b", lambda message: seen.append(("second", message.payload)))
+    bus.publish("a", 1)
+    assert seen == [("first", 1), ("second", 1), ("first", 0)]
+    assert bus.threads() == []
+
+
+def test_on_full_reject() -> None:
+    """Under "reject" a full mailbox takes nothing more: the delivery and an event say so, and the rest arrives."""
+    executor = Manual()
+    bus, seen, told = Bus(executor=executor, maxsize=2, on_full="reject"), [], []
+    bus.observe(told.append)
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    bus.subscribe("*", lambda message: None)
+    deliveries = [bus.publish("a", number) for number in range(3)]
+    assert [delivery.reached for delivery in deliveries] == [2, 2, 0]
+    assert [type(error) for error in deliveries[2].errors] == [Full, Full]
+    assert [type(event) for event in told] == [events.MessageDropped] * 2
+    executor.run()
+    assert seen == [0, 1]
+    assert bus.stats().dropped == 2
+    assert bus.publish("a").reached == 2  # there is room again
+
+
+def test_on_full_drop_oldest() -> None:
+    """Under "drop_oldest" a full mailbox loses its oldest message, with an event, and takes the new one."""
+    executor = Manual()
+    bus, seen, told = Bus(executor=executor, maxsize=2, on_full="drop_oldest"), [], []
+    bus.observe(told.append)
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    assert all(bus.publish("a", number) == Delivery(1) for number in range(5))
+    assert bus.work_left() == 2
+    executor.run()
+    assert seen == [3, 4]
+    assert len(told) == 3
+    assert bus.stats().dropped == 3
+    assert bus.work_left() == 0
+
+
+class Parked:
+    """A call on a thread of its own, which a virtual clock drives; it is parked, or over, once this is made."""
+
+    def __init__(self, clock: VirtualClock, call: Callable[[], Any]) -> None:
+        self.outcome: list[Any] = []
+
+        def run() -> None:
+            try:
+                self.outcome.append(call())
+            except BaseException as error:
+                self.outcome.append(error)
+
+        self.thread = clock.spawn(run, "test-parked")
+        clock.settle()
+
+    def result(self) -> Any:
+        self.thread.join(PATIENCE)
+        return self.outcome[0]
+
+
+def test_on_full_block() -> None:
+    """Under "block" a publish waits until there is room."""
+    clock, executor = VirtualClock(), Manual()
+    bus, seen = Bus(executor=executor, maxsize=1, clock=clock), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    bus.publish("a", 0)
+    publisher = Parked(clock, lambda: bus.publish("a", 1))
+    assert publisher.outcome == []
+    executor.run()
+    assert publisher.result() == Delivery(1)
+    executor.run()
+    assert seen == [0, 1]
+
+
+def test_room_goes_to_one_of_those_who_wait() -> None:
+    """Two publishers wait for one place: both messages arrive in the end, and never more than one waits."""
+    clock, executor = VirtualClock(), Manual()
+    bus, seen = Bus(executor=executor, maxsize=1, clock=clock), []
+    bus.subscribe("a", lambda message: seen.append((message.payload, bus.work_left())))
+    bus.publish("a", 0)
+    publishers = [Parked(clock, lambda number=number: bus.publish("a", number)) for number in (1, 2)]
+    for _ in range(3):
+        executor.run()
+        clock.settle()
+    assert [publisher.result() for publisher in publishers] == [Delivery(1)] * 2
+    executor.run()
+    assert sorted(number for number, _ in seen) == [0, 1, 2]
+
+
+def test_stop_wakes_who_waits_for_room() -> None:
+    """A publish that waits for room when the stop comes returns with Closed among its errors."""
+    for adopted in (False, True):
+        clock, executor, host = VirtualClock(), Manual(), StopToken()
+        bus = Bus(executor=executor, maxsize=1, clock=clock)
+        if adopted:
+            bus.adopt(clock, host)
+            bus.start()
+        bus.subscribe("a", lambda message: None)
+        bus.publish("a", 0)
+        publisher = Parked(clock, lambda bus=bus: bus.publish("a", 1))
+        assert publisher.outcome == []
+        if adopted:
+            host.set()
+        else:
+            bus.stop()
+        delivery = publisher.result()
+        assert delivery.reached == 0
+        assert [type(error) for error in delivery.errors] == [Closed]
+        executor.run()
+        assert bus.join(PATIENCE) is True
+
+
+def test_remove_wakes_who_waits_for_room() -> None:
+    """A publish that waits for room returns when the subscriber is removed, and what waited is passed over."""
+    clock, executor = VirtualClock(), Manual()
+    bus, seen = Bus(executor=executor, maxsize=1, clock=clock), []
+    subscription = bus.subscribe("a", seen.append)
+    bus.publish("a", 0)
+    publisher = Parked(clock, lambda: bus.publish("a", 1))
+    subscription.remove()
+    delivery = publisher.result()
+    assert [type(error) for error in delivery.errors] == [Closed]
+    assert "subscribe again" in str(delivery.errors[0])
+    executor.run()
+    assert seen == []
+    assert bus.work_left() == 0
+
+
+def test_ctrl_c_while_waiting_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KeyboardInterrupt in a publish that waits goes through, and its message is forgotten."""
+    executor = Manual()
+    bus = Bus(executor=executor, maxsize=1)
+    bus.subscribe("a", lambda message: None)
+    bus.publish("a", 0)
+    monkeypatch.setattr("threadkit._mailbox.is_on_event_loop", raiser(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        bus.publish("a", 1)
+    assert bus.work_left() == 1
+
+
+def test_ctrl_c_in_the_executors_submit() -> None:
+    """A KeyboardInterrupt out of the executor's submit goes through; the mailbox is usable afterwards."""
+    executor = Manual()
+    executor.refuses = KeyboardInterrupt()
+    bus, seen = Bus(executor=executor), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    with pytest.raises(KeyboardInterrupt):
+        bus.publish("a", 0)
+    assert bus.work_left() == 0
+    executor.refuses = None
+    bus.publish("a", 1)
+    executor.run()
+    assert seen == [1]
+
+
+def test_handlers_do_not_wait_for_room() -> None:
+    """A handler on the executor that publishes to a full mailbox is refused instead of waiting for itself."""
+    executor = Manual()
+    bus, deliveries = Bus(executor=executor, maxsize=1), []
+
+    def flood(message: Message) -> None:
+        deliveries.extend(bus.publish("b", number) for number in range(2))
+
+    bus.subscribe("a", flood)
+    bus.subscribe("b", lambda message: None)
+    bus.publish("a")
+    executor.run()
+    assert [delivery.reached for delivery in deliveries] == [1, 0]
+    assert isinstance(deliveries[1].errors[0], WouldBlock)
+
+
+def test_event_loops_do_not_wait_for_room() -> None:
+    """A publish on an event loop's thread is refused by a full mailbox instead of blocking the loop."""
+    bus = Bus(executor=Manual(), maxsize=1)
+    bus.subscribe("a", lambda message: None)
+
+    async def main() -> Delivery:
+        bus.publish("a", 0)
+        return bus.publish("a", 1)
+
+    (error,) = asyncio.run(main()).errors
+    assert isinstance(error, WouldBlock)
+    assert "larger maxsize" in str(error)
+
+
+def test_unlimited_mailbox() -> None:
+    """With ``maxsize=inf`` a mailbox takes everything."""
+    for policy in ("block", "drop_oldest", "reject"):
+        executor = Manual()
+        bus = Bus(executor=executor, maxsize=math.inf, on_full=policy)  # type: ignore[arg-type]  # one of the three
+        bus.subscribe("a", lambda message: None)
+        assert all(bus.publish("a").ok for _ in range(100))
+        assert bus.work_left() == 100
+        executor.run()
+        assert bus.stats().delivered == 100
+
+
+def test_executor_that_refuses_deliveries() -> None:
+    """Where the executor refuses, the publisher's thread delivers: nothing is lost."""
+    executor = Manual()
+    executor.refuses = Full("executor", "pool", 3)
+    bus, threads = Bus(executor=executor), []
+    bus.subscribe("a", lambda message: threads.append(threading.current_thread()))
+    assert bus.publish("a") == Delivery(1)
+    assert threads == [threading.current_thread()]
+    assert bus.work_left() == 0
+
+
+@pytest.mark.parametrize("error", [None, OSError("the engine broke")])
+def test_executor_that_loses_deliveries(error: BaseException | None) -> None:
+    """What the executor cancels or loses is dropped, with events; later messages arrive, and nobody waits for ever."""
+    executor = Manual()
+    bus, seen, told = Bus(executor=executor), [], []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    bus.observe(told.append)
+    bus.publish("a", 0)
+    bus.publish("a", 1)
+    executor.lose(error)
+    assert [type(event) for event in told] == [events.MessageDropped] * 2
+    assert bus.work_left() == 0
+    bus.publish("a", 2)
+    executor.run()
+    assert seen == [2]
+
+
+def test_once_on_an_executor() -> None:
+    """A subscriber with ``once`` is called for the first of several waiting messages only."""
+    executor = Manual()
+    bus, seen = Bus(executor=executor), []
+    bus.subscribe("a", lambda message: seen.append(message.payload), once=True)
+    bus.publish("a", 0)
+    bus.publish("a", 1)
+    executor.run()
+    assert seen == [0]
+    assert bus.publish("a").reached == 0
+
+
+def test_removed_during_the_publish() -> None:
+    """A subscriber that another one removes while the message is on its way is not reached."""
+    bus = Bus(executor=InlineExecutor())
+    bus.subscribe("a", lambda message: second.remove())
+    second = bus.subscribe("a", lambda message: pytest.fail("must not run"))
+    assert bus.publish("a") == Delivery(1)
+
+
+def test_letter_that_comes_as_the_duty_is_given_back() -> None:
+    """A message that arrives between the last look and the giving back of the duty is delivered all the same."""
+    executor = Manual()
+    bus, seen = Bus(executor=executor), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    assert bus._post is not None
+    (box,) = bus._post._boxes.values()
+    duty = box._duty
+    late = ["late", "later"]
+
+    class Duty:
+        def acquire(self, blocking: bool) -> bool:
+            return duty.acquire(blocking)
+
+        def release(self) -> None:
+            if late:
+                bus.publish("a", late.pop(0))  # the duty is still held, so nobody else delivers it
+            duty.release()
+
+    box._duty = Duty()  # type: ignore[assignment]  # a spy
+    bus.publish("a", "first")
+    executor.run()
+    assert seen == ["first", "late", "later"]
+
+
+def test_letter_that_somebody_else_delivers() -> None:
+    """Whoever gives the duty back, and finds it taken by the next one, leaves the letters to that one."""
+    executor = Manual()
+    bus, seen = Bus(executor=executor), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    assert bus._post is not None
+    (box,) = bus._post._boxes.values()
+    duty = box._duty
+
+    class Duty:
+        def acquire(self, blocking: bool) -> bool:
+            return duty.acquire(blocking)
+
+        def release(self) -> None:
+            box._duty = duty
+            duty.release()
+            bus.publish("a", "second")  # by somebody else, who gets the duty
+
+    box._duty = Duty()  # type: ignore[assignment]  # a spy
+    bus.publish("a", "first")
+    _, call = executor.calls.pop(0)
+    call()
+    assert seen == ["first"]
+    executor.run()
+    assert seen == ["first", "second"]
+
+
+def test_only_one_trims_at_a_time() -> None:
+    """While somebody trims a mailbox others leave it to that one; and a delivery may be faster than the trimmer."""
+    executor = Manual()
+    bus, seen = Bus(executor=executor, maxsize=1, on_full="drop_oldest"), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    assert bus._post is not None
+    (box,) = bus._post._boxes.values()
+    with box._trimming:
+        bus.publish("a", 0)
+        bus.publish("a", 1)
+        assert bus.work_left() == 2
+    bus.publish("a", 2)
+    assert bus.work_left() == 1
+
+    class Fast(type(box._letters)):  # type: ignore[misc]  # a deque
+        def popleft(self) -> Any:
+            if len(self) == 2:
+                box._letters = plain
+            return plain.popleft()
+
+    plain = box._letters
+    box._letters = Fast([plain[0], plain[0]])
+    plain.clear()
+    box._trim()  # finds two letters, and the next moment none
+    assert len(box._letters) == 0
+
+
+# Life
+
+
+def test_stop_delivers_what_waits() -> None:
+    """After stop() nothing new is taken, what waits is delivered, and join() waits for it."""
+    executor = Manual()
+    bus, seen, told = Bus(executor=executor), [], []
+    bus.observe(lambda event: told.append(type(event)))
+    bus.start()
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    bus.publish("a", 1)
+    bus.stop("enough")
+    with pytest.raises(Closed):
+        bus.publish("a", 2)
+    assert not bus.join(0)
+    assert bus.state is ComponentState.STOPPING
+    assert bus.work_left() == bus.stats().waiting == 1
+    joiner = Background(bus.join)
+    executor.run()
+    assert joiner.result() is True
+    assert seen == [1]
+    assert bus.state is ComponentState.STOPPED
+    assert told == [events.Started, events.Stopped]
+
+
+def test_stop_before_start_delivers_what_waits() -> None:
+    """A bus that is stopped without a start delivers what waits as well, and join() waits for it."""
+    executor = Manual()
+    bus = Bus(executor=executor)
+    bus.subscribe("a", lambda message: None)
+    bus.publish("a", 1)
+    assert bus.join(0) is True  # it runs nothing, and nobody has asked for a stop
+    bus.stop()
+    assert bus.join(0) is False
+    executor.run()
+    assert bus.join(PATIENCE) is True
+    assert bus.state is ComponentState.STOPPED
+
+
+def test_after_stop_everything_is_refused() -> None:
+    """A stopped bus refuses every use but removing, looking and joining."""
+    bus = Bus()
+    bus.action("status")(lambda: None)
+    subscription = bus.subscribe("a", lambda message: None)
+    decorate, register = bus.action("other"), bus.on("a")
+    with bus:
+        pass
+    assert bus.join(PATIENCE)
+    for use in (
+        lambda: bus.publish("a"),
+        lambda: bus.subscribe("a", print),
+        lambda: register(print),
+        lambda: bus.call("status"),
+        lambda: asyncio.run(bus.acall("status")),
+        lambda: decorate(print),
+        bus.start,
+    ):
+        with pytest.raises(Closed, match="bus 'bus'"):
+            use()
+    assert subscription.remove()
+    assert bus.stats().actions == 1
+
+
+def test_stop_from_a_handler() -> None:
+    """A handler may stop its bus: those who come after it in the same message are told that it is closed."""
+    bus = Bus(executor=InlineExecutor())
+    bus.start()
+    joined: list[bool] = []
+    serving: list[list[threading.Thread]] = []
+
+    def stop(message: Message) -> None:
+        bus.stop()
+        serving.append(bus.threads())
+        joined.append(bus.join())
+
+    bus.subscribe("a", stop)
+    bus.subscribe("a", lambda message: pytest.fail("must not run"))
+    delivery = bus.publish("a")
+    assert delivery.reached == 1
+    assert [type(error) for error in delivery.errors] == [Closed]
+    assert joined == [False]  # it would wait for itself
+    assert serving == [[threading.current_thread()]]
+    assert bus.join(PATIENCE) is True
+
+
+def test_works_before_start_and_keeps_its_subscribers_when_adopted() -> None:
+    """What was registered before a lifecycle adopts the bus is still there afterwards, on the lifecycle's clock."""
+    bus, clock, host, seen = Bus(), VirtualClock(), StopToken(), []
+    bus.action("show")(lambda request: request.deadline)
+    bus.subscribe("a", seen.append)
+    bus.adopt(clock, host)
+    assert bus.call("show", timeout=5) == 5.0
+    with bus:
+        bus.publish("a")
+        host.set()
+        with pytest.raises(Closed):
+            bus.publish("a")
+    assert len(seen) == 1
+    assert bus.join(PATIENCE)
+
+
+def test_belongs_to_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a forked child every use is refused until start(), which begins anew, with the same subscribers."""
+    executor = Manual()
+    bus, plain, seen = Bus(executor=executor), Bus(), []
+    bus.action("status")(lambda: "up")
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    bus.publish("a", "of the parent")
+    monkeypatch.setattr(_fork, "_generation", _fork.generation() + 1)
+    for use in (
+        lambda: bus.publish("a"),
+        lambda: bus.subscribe("a", print),
+        lambda: bus.action("b")(print),
+        lambda: bus.call("status"),
+        lambda: plain.publish("a"),
+        bus.stop,
+        bus.join,
+    ):
+        with pytest.raises(ForkedError):
+            use()
+    executor.calls.clear()
+    with plain, bus:
+        assert bus.work_left() == 0
+        bus.publish("a", "of the child")
+        executor.run()
+    assert seen == ["of the child"]
+
+
+def test_arguments() -> None:
+    """What makes no sense is refused by an error that names the parameter."""
+    for wrong in (0, -1, True, 1.5, math.nan, None, "10"):
+        with pytest.raises((TypeError, ValueError), match="maxsize"):
+            Bus(maxsize=wrong)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="on_full"):
+        Bus(on_full="caller_runs")  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match="executor"):
+        Bus(executor=4)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(TypeError, match="name"):
+        Bus(None)  # type: ignore[arg-type]  # that is the point
+    assert Bus().name == "bus"
+    assert Bus().default_phase == Phase.WORK
+    assert Bus().threads() == []
+    assert Bus().work_left() == 0
+
+
+def test_stats_as_dict(bus: Bus) -> None:
+    """The statistics are a flat dict of numbers, and looking at them changes nothing."""
+    bus.action("status")(lambda: None)
+    bus.call("status")
+    bus.publish("a")
+    figures = {"actions": 1, "calls": 1, "published": 1}
+    for _ in range(3):
+        assert {name: number for name, number in bus.stats().as_dict().items() if number} == figures
