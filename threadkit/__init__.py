@@ -4,21 +4,22 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
 
     floor 0  words         _errors _fork _arguments _clock _calling
     floor 1  values        _verdicts _durations events health _waiting
-    floor 2  rules         backoff triggers _report _delivery _records _timer
-    floor 3  tools         _stop _observe _tally _exit _action _subscription
-    floor 4  the waist     _component stores _mailbox
-    floor 5  engines       _thread _pool _bus _loop _signals _registry
-    floor 6  compositions  _executor _scheduler _workqueue
-    floor 7  wholes        _interval executors
-    floor 8  the whole     _lifecycle
-    floor 9  the door      here
-    floor 10 edges         __main__ demo testing                they import the door only
+    floor 2  rules         backoff triggers _report _delivery _records _timer _stopper _future _permits _pool
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _map
+    floor 4  the waist     _component stores _resources _mailbox _lane
+    floor 5  engines       _thread _bus _loop _signals _registry _engine _intake
+    floor 6  compositions  _submitter _scheduler _workqueue _directory _runner
+    floor 7  wholes        _interval _executor
+    floor 8  the makers    _makers executors
+    floor 9  the whole     _lifecycle
+    floor 10 the door      here
+    floor 11 edges         __main__ demo testing                they import the door only
 """
 
-from threadkit import backoff, events, health
+from threadkit import backoff, events, executors, health
 from threadkit._action import Request, current_request
 from threadkit._bus import Bus
-from threadkit._clock import Clock, SystemClock
+from threadkit._clock import Clock, Gate, SystemClock
 from threadkit._component import Component, ComponentState, Phase
 from threadkit._delivery import BusStats, Delivery
 from threadkit._errors import (
@@ -40,6 +41,8 @@ from threadkit._errors import (
     UnknownHandler,
     WouldBlock,
 )
+from threadkit._executor import BoundedExecutor
+from threadkit._lane import ExecutorStats
 from threadkit._loop import EventLoopThread
 from threadkit._report import ShutdownReport
 from threadkit._stop import StopToken

@@ -20,17 +20,19 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from threadkit._clock import Clock, deadline_after
 from threadkit._waiting import Bell, Waiters
 
-Item = Callable[[], object]
+Item = TypeVar("Item", bound=Callable[[], object], default=Callable[[], object])
 
 _logger = logging.getLogger("threadkit")
 
 
-class ThreadPool:
+class ThreadPool(Generic[Item]):
     """Calls what is put into it, in order, on at most ``max_workers`` threads.
 
     A thread is made when an item comes and nobody is idle. What an item raises is logged and harms nobody.
@@ -41,8 +43,8 @@ class ThreadPool:
         max_workers: how many threads it has at most.
         idle_timeout: seconds after which an idle thread ends; None keeps threads until ``close()``.
         initializer: called first in each new thread.
-        on_saturated: called by ``put()`` when an item has to wait and there are as many threads as there may be; not again
-            before a worker has been idle.
+        on_saturated: called by ``put()`` when an item has to wait and no more threads may be made; not again before a
+            worker has been idle.
         on_broken: called with what the initializer raised, in the thread, which then ends.
         on_end: called by the last thread before it ends, after ``close()``.
     """
@@ -141,13 +143,17 @@ class ThreadPool:
             self._saturated = True
             self._on_saturated()
 
-    def take(self) -> Item:
-        """Take the item out that has waited longest.
+    def waiting(self) -> list[Item]:
+        """Return the items that wait, in their order."""
+        return list(self._items.copy())
+
+    def first(self) -> Item:
+        """Return the item that has waited longest.
 
         Raises:
             IndexError: none waits.
         """
-        return self._items.popleft()
+        return self._items[0]
 
     def withdraw(self, item: Item) -> bool:
         """Take this very item out; return False where somebody else has taken it. Linear in the length of the line."""
@@ -157,9 +163,10 @@ class ThreadPool:
             return False
         return True
 
-    def resize(self, max_workers: int) -> None:
-        """Change how many threads there may be. Those that are too many end after their present item."""
+    def resize(self, max_workers: int) -> int:
+        """Change how many threads there may be, and return by how many. Those too many end after their present item."""
         with self._growing:
+            change = max_workers - self._limit
             for _ in range(self._limit, max_workers):
                 if not _pop(self._surplus):  # else a thread that was to end stays
                     self._free.append(next(self._numbers))
@@ -171,6 +178,7 @@ class ThreadPool:
             self._grow(None)
         if self._surplus:
             self._bell.ring_all()
+        return change
 
     def close(self) -> None:
         """Take nothing more; the threads end after what waits. Lock-free: callable from a signal handler."""

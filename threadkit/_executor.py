@@ -1,0 +1,302 @@
+"""``BoundedExecutor``: a ``concurrent.futures.Executor`` that takes only so much, and heals."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import ParamSpec, override
+
+from threadkit import _arguments
+from threadkit._clock import Clock
+from threadkit._component import BaseComponent, Phase
+from threadkit._engine import EngineLane, is_final
+from threadkit._errors import Closed
+from threadkit._intake import ON_FULL, Intake, OnFull, is_on_event_loop
+from threadkit._lane import ExecutorStats, PoolLane
+from threadkit._submitter import Submitter
+from threadkit.backoff import Retry, RetryState, exponential
+from threadkit.events import ExecutorRebuilt
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BoundedExecutor(BaseComponent, Submitter):
+    """Runs calls on a few threads, or on any other executor, and never has more than a bound of them waiting.
+
+    It starts with the first call. Left alone, it waits at interpreter exit until its calls are done, as the standard
+    library's does; in a lifecycle it has that one's time.
+
+    Args:
+        max_workers: how many calls run at once; None is the number of processors and four, at most 32.
+        thread_name_prefix: what the threads are called; by default as the executor.
+        initializer: called first in each thread. Where it raises, the executor has failed.
+        initargs: its arguments.
+        inner: a function that makes another ``concurrent.futures.Executor`` to run the calls; see ``executors``. It is
+            called again when that one breaks. It excludes the four before.
+        max_pending: how many calls may wait; those that run do not count.
+        on_full: what ``submit()`` does when so many wait: "block" until there is room, "reject" with ``Full``,
+            "caller_runs" the call in its own thread, "drop_oldest" cancels the call that has waited longest.
+        submit_retry: how often, and how soon, a call that the inner executor refused, or a first thread that the system
+            refused, is tried again.
+        recreate: how often a minute a broken inner executor is replaced; 0 is never.
+        context: whether calls run in a copy of the context that they were submitted in. It does not reach other
+            processes.
+        name: unique within a lifecycle; "executor" by default.
+        clock: where time comes from; None inherits the lifecycle's, or the system's.
+
+    Raises:
+        TypeError: an argument is of the wrong kind, or ``inner`` is given with one of the first four.
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> with BoundedExecutor(max_workers=2, max_pending=10) as executor:
+        ...     executor.submit(pow, 2, 10).result(timeout=5)
+        1024
+    """
+
+    kind: ClassVar[str] = "executor"
+    default_phase: ClassVar[int] = Phase.ENGINES
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        inner: Callable[[], Executor] | None = None,
+        max_pending: float = 1000,
+        on_full: OnFull = "block",
+        submit_retry: Retry = Retry(5, exponential(0.05, cap=1)),  # noqa: B008 - a frozen value, made once, is wanted
+        recreate: int = 3,
+        context: bool = True,
+        name: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check_threads(max_workers, thread_name_prefix, initializer, initargs)
+        if inner is not None:
+            _arguments.function(inner, "inner")
+            if (max_workers, thread_name_prefix, initializer, initargs) != (None, "", None, ()):
+                raise TypeError(
+                    "inner makes an executor of its own: "
+                    "give max_workers, thread_name_prefix, initializer and initargs to that one"
+                )
+            max_workers = getattr(inner, "own_threads", None)
+        if not isinstance(submit_retry, Retry):
+            raise TypeError(f"submit_retry must be a Retry, not {submit_retry!r}")
+        if not isinstance(context, bool):
+            raise TypeError(f"context must be True or False, not {context!r}")
+        self._inner = inner if max_workers is None else None
+        self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self._prefix = thread_name_prefix
+        self._initializer = functools.partial(initializer, *initargs) if initializer else None
+        self._max_pending = _arguments.limit(max_pending, "max_pending", minimum=0)
+        self._on_full: OnFull = _arguments.choice(on_full, "on_full", ON_FULL)
+        self._submit_retry = submit_retry
+        self._recreate = _arguments.count(recreate, "recreate", minimum=0)
+        self._context = context
+        super().__init__("executor" if name is None else name, clock)
+
+    @override
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | timedelta | None = None
+    ) -> None:
+        """Stop, for good: take nothing more, and finish what was taken.
+
+        Args:
+            wait: return when all is done. ``join(0)`` tells whether it is.
+            cancel_futures: cancel the calls that wait.
+            timeout: how long to wait at most, in seconds; None and ``inf`` are for ever.
+
+        Raises:
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+
+        Example:
+            >>> executor = BoundedExecutor()
+            >>> future = executor.submit(pow, 2, 10)
+            >>> executor.shutdown()
+            >>> future.done()
+            True
+        """
+        seconds = _arguments.timeout(timeout)
+        self.stop("shutdown() was called")
+        if cancel_futures:
+            self.close()
+        if wait:
+            self.join(seconds)
+
+    def close(self) -> None:
+        """Cancel the calls that wait: the last chance of a stop, once its time is over."""
+        if self._lane is not None:
+            self._lane.cancel_waiting()
+
+    def resize(self, max_workers: int) -> None:
+        """Change how many calls run at once. Threads that are too many end after their present call.
+
+        Args:
+            max_workers: the new number, at least 1.
+
+        Raises:
+            RuntimeError: the calls run on an inner executor, whose size is its own.
+            TypeError: it is no whole number.
+            ValueError: it is below 1.
+
+        Example:
+            >>> with BoundedExecutor(2) as executor:
+            ...     executor.resize(8)
+            ...     executor.stats().workers
+            8
+        """
+        _arguments.count(max_workers, "max_workers")
+        if self._inner is not None:
+            raise RuntimeError(
+                f"executor {self.name!r} runs its calls on an inner executor, which has a size of its own"
+            )
+        self._max_workers = max_workers
+        if isinstance(self._lane, PoolLane):
+            self._lane.resize(max_workers)
+
+    @override
+    def stats(self) -> ExecutorStats:
+        """Return what it has done and is doing.
+
+        Example:
+            >>> with BoundedExecutor() as executor:
+            ...     _ = executor.submit(len, "abc").result(timeout=5)
+            ...     executor.stats().completed
+            1
+        """
+        lane, intake = self._lane, self._intake
+        if lane is None or intake is None:
+            return ExecutorStats(workers=self._max_workers)
+        return lane.stats(intake.rejected.value(), intake.dropped.value())
+
+    @override
+    def threads(self) -> list[threading.Thread]:
+        if self._lane is None or self._intake is None:
+            return []
+        timer = self._intake.timer.thread()
+        return [*self._lane.threads(), *([timer] if timer else [])]
+
+    @override
+    def work_left(self) -> int:
+        return self._lane.permits.taken() if self._lane is not None else 0
+
+    @override
+    def finish_exit(self, deadline: float) -> list[str]:
+        """Wait until all is done, however long it takes, as the standard library's executors do."""
+        self.join()
+        return []
+
+    @override
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    @override
+    def _reset(self) -> None:
+        super()._reset()
+        self._lane: PoolLane | EngineLane | None = None
+        self._intake: Intake | None = None
+
+    @override
+    def _launch(self) -> None:
+        lane = self._new_lane()
+        try:
+            self._start_first_thread(lane)
+        except BaseException:
+            lane.dispose()
+            raise
+        self._lane = lane
+        self._intake = Intake(self.name, lane, self._on_full, self._max_pending, self._token, self._emit)
+        if self._token.is_set():  # meanwhile: who set it may have found nothing to close
+            self._on_stop_asked()
+
+    @override
+    def _on_stop_asked(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+            self._lane.permits.wake_all()
+
+    @override
+    def _ready(self) -> Intake:
+        """Return where calls go in; start with the first one."""
+        self._refuse_forked()
+        if self._intake is None:
+            self.start()
+        intake = self._intake
+        if intake is None:
+            raise Closed(self.kind, self.name)
+        return intake
+
+    def _new_lane(self) -> PoolLane | EngineLane:
+        if self._inner is None:
+            return PoolLane(
+                self._clock,
+                self._prefix or self.name,
+                self._max_workers,
+                self._max_pending,
+                context=self._context,
+                initializer=self._initializer,
+                on_end=self._conclude,
+            )
+        return EngineLane(
+            self._clock,
+            self.name,
+            self._inner,
+            self._max_pending,
+            context=self._context,
+            retry=self._submit_retry,
+            recreate=self._recreate,
+            on_end=self._conclude,
+            on_rebuilt=self._report_rebuild,
+        )
+
+    def _start_first_thread(self, lane: PoolLane | EngineLane) -> None:
+        started, delay = self._clock.monotonic(), 0.0
+        for attempt in itertools.count(1):
+            try:
+                lane.start()
+                return
+            except RuntimeError as error:
+                elapsed = self._clock.monotonic() - started
+                wait = self._submit_retry.next_delay(RetryState(attempt, error, elapsed, delay, random.random))
+                if wait is None or is_final(error) or is_on_event_loop() or self._token.wait(wait):
+                    raise
+                delay = wait
+
+    def _conclude(self, broken: BaseException | None) -> None:
+        """On the last thread."""
+        if broken is None:
+            self._end()
+        else:
+            self._die(broken)
+
+    def _report_rebuild(self, error: BaseException, rebuilds: int) -> None:
+        self._emit(ExecutorRebuilt(component=self.name, error=error, rebuilds=rebuilds))
+
+
+def _check_threads(
+    max_workers: int | None, prefix: str, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> None:
+    """Check what ``ThreadPoolExecutor`` has too."""
+    if max_workers is not None:
+        _arguments.count(max_workers, "max_workers")
+    if not isinstance(prefix, str):
+        raise TypeError(f"thread_name_prefix must be a string, not {prefix!r}")
+    if initializer is not None:
+        _arguments.function(initializer, "initializer")
+    if not isinstance(initargs, tuple):
+        raise TypeError(f"initargs must be a tuple, not {initargs!r}")
