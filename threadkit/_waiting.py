@@ -130,6 +130,8 @@ class Bell:
 
     def ring(self) -> bool:
         """Wake one idle worker; return False where nobody was idle."""
+        if not self._idle:  # while all are busy this is the common case, and to look is cheaper than to fail
+            return False
         try:
             gate = self._idle.popleft()
         except IndexError:
