@@ -14,7 +14,6 @@ fewest calls (the formulas are those of Marc Brooker's "Exponential Backoff And 
 from __future__ import annotations
 
 import math
-import random as _random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -22,6 +21,7 @@ from typing import Literal, Protocol
 import attrs
 
 from threadkit import _arguments
+from threadkit._chance import chance
 
 Jitter = Literal["full", "equal", "decorrelated"]
 _JITTERS = ("full", "equal", "decorrelated")
@@ -43,7 +43,7 @@ class RetryState:
     error: BaseException | None = None
     seconds_since_start: float = 0.0
     previous_delay: float = 0.0
-    random: Callable[[], float] = _random.random
+    random: Callable[[], float] = chance
 
     @property
     def idle_for(self) -> float:
@@ -81,7 +81,7 @@ class Exponential:
         try:
             delay = min(self.cap, self.base * self.factor ** (state.attempt_number - 1))
         except OverflowError:
-            delay = self.cap
+            delay = self.cap if self.base else 0.0
         if self.jitter == "full":
             return delay * state.random()
         if self.jitter == "equal":
@@ -145,7 +145,7 @@ def exponential(
     if not (1 <= factor < math.inf):
         raise ValueError(f"factor must be finite and at least 1, but is {factor!r}")
     if jitter is not None:
-        _arguments.choice(jitter, "jitter", _JITTERS)  # type: ignore[type-var]  # a Literal is a str
+        _arguments.choice(jitter, "jitter", _JITTERS)
     return Exponential(
         _arguments.seconds(base, "base"), float(factor), _arguments.seconds(cap, "cap", infinite=True), jitter
     )
@@ -227,7 +227,7 @@ class Retry:
                     raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")
         else:
             _arguments.function(on, "on")
-        self.__attrs_init__(  # type: ignore[attr-defined]  # attrs makes it
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # attrs makes it
             _arguments.limit(max_attempts, "max_attempts"),
             _arguments.function(backoff, "backoff"),
             on,
@@ -251,5 +251,5 @@ class Retry:
         if error is None:
             return True
         if isinstance(self.on, (type, tuple)):
-            return isinstance(error, self.on)
+            return isinstance(error, self.on)  # pyright: ignore[reportUnknownMemberType]  # a function may be a tuple
         return bool(self.on(error))
