@@ -256,13 +256,16 @@ class StopToken:
         self._lineage = (self, *parent._lineage)
 
     def _cause(self) -> _Stop | None:
+        expires, first = None, self
         for token in self._lineage:
             if token._stops:
                 return token._stops[0]
-            if token._expires is not None and self._clock.monotonic() >= token._expires:
-                token._stops.append(_Stop("timed out", token._expires))
-                return token._stops[0]
-        return None
+            if token._expires is not None and (expires is None or token._expires < expires):
+                expires, first = token._expires, token
+        if expires is None or self._clock.monotonic() < expires:
+            return None
+        first._stops.append(_Stop("timed out", expires))
+        return first._stops[0]
 
     def _expiry(self) -> float | None:
         expiry = None
