@@ -22,15 +22,15 @@ class Observers:
     Copy on write: ``emit()`` reads the tuple once, without a lock, so observers may come and go meanwhile.
     """
 
-    __slots__ = ("_callbacks", "_lock")
+    __slots__ = ("_lock", "_observations")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the replacement of _callbacks
-        self._callbacks: tuple[Observer, ...] = ()
+        self._lock = threading.Lock()  # guards the replacement of _observations
+        self._observations: tuple[Observation, ...] = ()
 
     def __bool__(self) -> bool:
         """True where somebody listens; hot paths ask before they make an event."""
-        return bool(self._callbacks)
+        return bool(self._observations)
 
     def add(self, callback: Observer) -> Observation:
         """Have ``callback(event)`` called for each event from now on.
@@ -38,21 +38,17 @@ class Observers:
         Raises:
             TypeError: it cannot be called.
         """
-        _arguments.function(callback, "callback")
+        observation = Observation(self, _arguments.function(callback, "callback"))
         with self._lock:
-            self._callbacks = (*self._callbacks, callback)
-        return Observation(self, callback)
+            self._observations = (*self._observations, observation)
+        return observation
 
-    def discard(self, callback: Observer) -> bool:
+    def discard(self, observation: Observation) -> bool:
         """Forget one; return False where it is not there."""
         with self._lock:
-            kept = list(self._callbacks)
-            try:
-                kept.remove(callback)
-            except ValueError:
-                return False
-            self._callbacks = tuple(kept)
-            return True
+            before = self._observations
+            self._observations = tuple(each for each in before if each is not observation)
+            return len(self._observations) < len(before)
 
     def emit(self, event: Event) -> None:
         """Log the event and tell all observers. Nothing that they raise gets out."""
@@ -63,7 +59,8 @@ class Observers:
 
     def tell(self, event: Event) -> None:
         """Tell all observers, and leave the log alone: for a whole that hands on the events of its parts."""
-        for callback in self._callbacks:
+        for observation in self._observations:
+            callback = observation._callback
             try:
                 callback(event)
             except BaseException as error:  # the border of user code: even SystemExit must not end a worker
@@ -88,7 +85,7 @@ class Observation:
 
     def remove(self) -> bool:
         """Stop observing; return False where that was done before."""
-        return self._observers.discard(self._callback)
+        return self._observers.discard(self)
 
     def __enter__(self) -> Self:
         return self
