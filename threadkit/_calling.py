@@ -90,5 +90,6 @@ def _is_annotated(annotation: object, kind: str) -> bool:
     if annotation is None or annotation is _P.empty:
         return False
     # Annotations are often strings ("StopToken | None"); names of the user's own scope cannot be resolved from here.
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    # A class goes by its name; of what is built of classes, such as Optional[StopToken], only the text tells all.
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return re.search(rf"\b{kind}\b", text) is not None
