@@ -49,7 +49,8 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event's name and its fields, flat; errors become text, times ISO 8601."""
-        fields = {field.name: _plain(getattr(self, field.name)) for field in attrs.fields(type(self))}
+        shape = attrs.fields(type(self))  # type: ignore[arg-type]  # mypy does not see that _event makes attrs classes
+        fields = {field.name: _plain(getattr(self, field.name)) for field in shape}
         return {"event": type(self).__name__, **fields}
 
     def __str__(self) -> str:
@@ -71,8 +72,11 @@ class _Sentence(dict[str, Any]):
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as one line: its class and its message."""
-    text = str(error)
+    """Return an error as one line: its class and its message, if it can tell that."""
+    try:
+        text = str(error)
+    except Exception:  # an error of the user's class is user code as well
+        text = "(its message cannot be read)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
