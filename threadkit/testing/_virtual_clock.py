@@ -1,24 +1,26 @@
 """A clock that stands still until a test moves it, and that drives threads which really block.
 
-Every wait of threadkit parks at a gate on its clock, and every thread of threadkit is started by its clock. So this clock
-knows whom it drives, and whether each of them is parked: a thread is parked while its gate is registered here *and still
-closed*. Whoever wakes a thread opens its gate, and from that moment on the thread counts as running, long before the
-operating system lets it run. There is nothing to guess and nothing to sleep for.
+Every wait of threadkit parks at a gate on its clock, and every thread of threadkit is started by its clock. So this
+clock knows whom it drives, and whether each of them is parked: a thread is parked while its gate is registered here
+*and still closed*. Whoever wakes a thread opens its gate, and from that moment on the thread counts as running, long
+before the operating system lets it run. There is nothing to guess and nothing to sleep for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import math
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
-from threadkit import Clock
+from threadkit import Clock, Gate
 
 _PATIENCE = 5.0  # real seconds that a driven thread may run before advance() gives up on it
-_EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Parked:
@@ -26,7 +28,7 @@ class _Parked:
 
     __slots__ = ("deadline", "gate", "timed_out")
 
-    def __init__(self, gate: threading.Lock, deadline: float | None) -> None:
+    def __init__(self, gate: Gate, deadline: float | None) -> None:
         self.gate = gate
         self.deadline = deadline
         self.timed_out = False
@@ -61,7 +63,7 @@ class VirtualClock:
         # Guards all below; notified whenever a driven thread parks or ends, or a sleeper joins.
         self._changed = threading.Condition()
         self._monotonic = 0.0
-        self._wall = start.astimezone(timezone.utc)
+        self._zero = start.astimezone(UTC)
         self._parked: dict[threading.Thread, _Parked] = {}
         self._driven: set[threading.Thread] = set()
 
@@ -73,9 +75,9 @@ class VirtualClock:
     def now(self) -> datetime:
         """Return the virtual wall clock's time, in UTC."""
         with self._changed:
-            return self._wall
+            return self._now()
 
-    def park(self, gate: threading.Lock, deadline: float | None) -> bool:
+    def park(self, gate: Gate, deadline: float | None) -> bool:
         """Wait until the gate opens, or until the clock is moved to the deadline."""
         thread = threading.current_thread()
         with self._changed:
@@ -119,13 +121,13 @@ class VirtualClock:
             seconds: how much.
 
         Raises:
-            ValueError: ``seconds`` is negative or ``nan``.
-            RuntimeError: called from a thread that the clock drives; or such a thread is still running after 5 real seconds,
-                which it is named for.
+            ValueError: ``seconds`` is negative, ``nan`` or infinite.
+            RuntimeError: called from a thread that the clock drives; or such a thread is still running after 5 real
+                seconds, which it is named for.
         """
         amount = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-        if not amount >= 0:
-            raise ValueError(f"seconds must not be negative or nan, but is {seconds!r}")
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"seconds must be finite and not negative, but is {seconds!r}")
         with self._changed:
             if threading.current_thread() in self._driven:
                 raise RuntimeError("advance() must not be called from a thread that the clock itself drives")
@@ -136,7 +138,8 @@ class VirtualClock:
                 for parked in self._parked.values():
                     if parked.deadline is not None and parked.deadline <= due and parked.gate.locked():
                         parked.timed_out = True
-                        parked.gate.release()
+                        with contextlib.suppress(RuntimeError):  # somebody has just opened it
+                            parked.gate.release()
                 self._settle()
             self._move_to(target)
 
@@ -157,7 +160,9 @@ class VirtualClock:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._sleepers() >= n, _PATIENCE):
-                raise RuntimeError(f"{self._sleepers()} thread(s) sleep on the virtual clock after {_PATIENCE:g} s, not {n}")
+                raise RuntimeError(
+                    f"{self._sleepers()} thread(s) sleep on the virtual clock after {_PATIENCE:g} s, not {n}"
+                )
 
     def set_wall(self, moment: datetime) -> None:
         """Set the wall clock, forward or back, as an administrator would; ``monotonic()`` is not touched.
@@ -168,7 +173,7 @@ class VirtualClock:
         if moment.tzinfo is None:
             raise ValueError(f"moment must have a time zone, but is {moment!r}")
         with self._changed:
-            self._wall = moment.astimezone(timezone.utc)
+            self._zero = moment.astimezone(UTC) - timedelta(seconds=self._monotonic)
 
     def suspend(self, seconds: float) -> None:
         """Let the machine sleep: the wall clock goes on, ``monotonic()`` does not (as on Linux).
@@ -179,10 +184,14 @@ class VirtualClock:
         if not seconds >= 0:
             raise ValueError(f"seconds must not be negative or nan, but is {seconds!r}")
         with self._changed:
-            self._wall += timedelta(seconds=seconds)
+            self._zero += timedelta(seconds=seconds)
 
     def __repr__(self) -> str:
-        return f"<VirtualClock {self._monotonic:g} s, {self._wall.isoformat()}>"
+        return f"<VirtualClock {self._monotonic:g} s, {self.now().isoformat()}>"
+
+    def _now(self) -> datetime:
+        # One sum instead of many steps: a timedelta is rounded to the microsecond.
+        return self._zero + timedelta(seconds=self._monotonic)
 
     def _sleepers(self) -> int:
         return sum(1 for parked in self._parked.values() if parked.deadline is not None and parked.gate.locked())
@@ -190,26 +199,26 @@ class VirtualClock:
     def _next_due(self) -> float | None:
         # An open gate's deadline is of no interest: its thread has been woken, and settling has let it run.
         return min(
-            (parked.deadline for parked in self._parked.values() if parked.deadline is not None and parked.gate.locked()),
+            (
+                parked.deadline
+                for parked in self._parked.values()
+                if parked.deadline is not None and parked.gate.locked()
+            ),
             default=None,
         )
 
     def _move_to(self, moment: float) -> None:
-        if moment > self._monotonic:  # a deadline in the past must not take time back
-            self._wall += timedelta(seconds=moment - self._monotonic)
-            self._monotonic = moment
+        self._monotonic = max(self._monotonic, moment)  # a deadline in the past must not take time back
 
     def _running(self) -> list[threading.Thread]:
         return [
-            thread
-            for thread in self._driven
-            if thread not in self._parked or not self._parked[thread].gate.locked()
+            thread for thread in self._driven if thread not in self._parked or not self._parked[thread].gate.locked()
         ]
 
     def _settle(self) -> None:
         if self._changed.wait_for(lambda: not self._running(), _PATIENCE):
             return
-        lines = []
+        lines: list[str] = []
         frames = sys._current_frames()
         for thread in self._running():
             frame = frames.get(thread.ident or 0)
