@@ -33,7 +33,10 @@ def seconds(value: float | timedelta, name: str, *, above_zero: bool = False, in
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, not {value!r}")
     else:
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number larger than any float
+            number = math.copysign(math.inf, value)
     if math.isnan(number) or number < 0:
         raise ValueError(f"{name} must not be negative or nan, but is {value!r}")
     if above_zero and number == 0:
@@ -77,8 +80,8 @@ def limit(value: float, name: str, *, minimum: int = 1) -> float:
         TypeError: it is neither an ``int`` nor ``inf``.
         ValueError: it is below ``minimum``.
     """
-    if isinstance(value, float) and value == math.inf:
-        return value
+    if value == math.inf:
+        return math.inf
     return count(value, name, minimum=minimum)  # type: ignore[arg-type]  # count() refuses every other float
 
 

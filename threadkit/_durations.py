@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 
@@ -45,7 +46,7 @@ def parse(text: str, name: str = "duration") -> float:
     total, position = 0.0, 0
     while position < len(rest):
         part = _PART.match(rest, position)
-        factor = part and (_UNITS.get(part[2]) or _UNITS.get(part[2].removesuffix("s")))
+        factor = part and _factor(part[2])
         if not part or not factor:
             break
         total += float(part[1]) * factor
@@ -53,9 +54,15 @@ def parse(text: str, name: str = "duration") -> float:
         joint = _JOINT.match(rest, position)
         if joint and joint.end() < len(rest):
             position = joint.end()
-    if position < len(rest) or not total:
+    if position < len(rest) or not 0 < total < math.inf:
         raise ValueError(f"{name} must be a duration such as '5m', '1h30m' or '250ms', not {text!r}")
     return total
+
+
+def _factor(unit: str) -> float | None:
+    if len(unit) > len("min"):  # what is spelled out may be in the plural
+        unit = unit.removesuffix("s")
+    return _UNITS.get(unit)
 
 
 def positive(value: float | timedelta | str, name: str) -> float:

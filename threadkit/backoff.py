@@ -220,7 +220,7 @@ class Retry:
         on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = Exception,
         timeout: float | timedelta | None = None,
     ) -> None:
-        classes = on if isinstance(on, tuple) else (on,)
+        classes: tuple[object, ...] = (*on,) if isinstance(on, tuple) else (on,)
         if isinstance(on, (tuple, type)):
             for one in classes:
                 if not (isinstance(one, type) and issubclass(one, BaseException)):
