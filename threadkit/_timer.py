@@ -1,7 +1,8 @@
 """One thread and one heap for any number of things that are due later.
 
 The callbacks are threadkit's own: quick, and never user code. The thread is made with the first entry and ends when the
-last is gone, so that what waits for nothing costs nothing.
+last is gone, so that what waits for nothing costs nothing. Where entries come back after they were due, as those of
+recurring tasks do, a timer may keep its thread instead, until it is closed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from threadkit._clock import Clock
 from threadkit._waiting import Condition
 
 # What the heap holds: due time, a number that keeps equal times in order, callback (None: cancelled), its argument.
-# A list, because lists compare in C and one field changes.
-Entry = list  # type: ignore[type-arg]  # a heterogeneous list has no better type
+# A list, because lists compare in C and one field changes; and a heterogeneous list has no better type.
+Entry = list[Any]
+Call = tuple[Callable[[Any], None], object]
 
 _DEAD_BEFORE_SWEEP = 512
 
@@ -28,16 +31,19 @@ class Timer:
     Args:
         clock: the clock whose ``monotonic()`` the moments are of.
         name: the name of the thread.
+        lingers: keep the thread, parked, while there is no entry; ``close()`` ends it.
     """
 
-    __slots__ = ("_clock", "_condition", "_dead", "_heap", "_name", "_numbers", "_thread")
+    __slots__ = ("_clock", "_closed", "_condition", "_dead", "_heap", "_lingers", "_name", "_numbers", "_thread")
 
-    def __init__(self, clock: Clock, name: str) -> None:
+    def __init__(self, clock: Clock, name: str, *, lingers: bool = False) -> None:
         self._clock = clock
         self._name = name
+        self._lingers = lingers
         self._numbers = itertools.count()
-        # Guards the four below; notified when the head of the heap changes. No callback runs under it.
+        # Guards all below; notified when the head of the heap changes, and by close(). No callback runs under it.
         self._condition = Condition(clock)
+        self._closed = False
         self._heap: list[Entry] = []
         self._dead = 0
         self._thread: threading.Thread | None = None
@@ -46,8 +52,8 @@ class Timer:
         with self._condition:
             return len(self._heap) - self._dead
 
-    def at(self, due: float, callback: Callable[[object], None], argument: object = None) -> Entry:
-        """Have ``callback(argument)`` called when the clock's ``monotonic()`` reaches ``due``.
+    def at(self, due: float, callback: Callable[[Any], None], argument: object = None) -> Entry:
+        """Have ``callback(argument)`` called when the clock's ``monotonic()`` reaches ``due``; never after ``close()``.
 
         Returns:
             the entry, for ``cancel()``.
@@ -56,6 +62,8 @@ class Timer:
             RuntimeError: the system or the interpreter gives no thread; nothing is left behind.
         """
         with self._condition:
+            if self._closed:
+                return [due, 0, None, None]
             entry: Entry = [due, next(self._numbers), callback, argument]
             heapq.heappush(self._heap, entry)
             if self._thread is None:
@@ -85,13 +93,15 @@ class Timer:
             return True
 
     def clear(self) -> None:
-        """Cancel everything; the thread ends."""
+        """Cancel everything."""
         with self._condition:
-            for entry in self._heap:
-                entry[2] = entry[3] = None
-            self._heap.clear()
-            self._dead = 0
-            self._condition.notify_all()
+            self._drop_all()
+
+    def close(self) -> None:
+        """Cancel everything, for good: the thread ends, and what is added later is never called."""
+        with self._condition:
+            self._closed = True
+            self._drop_all()
 
     def join(self, deadline: float | None) -> bool:
         """Wait until the thread has ended; True at once where there is none, or where this is it."""
@@ -106,17 +116,19 @@ class Timer:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            for callback, argument in batch:
-                callback(argument)
-            del batch, callback, argument  # an idle timer must keep nothing alive
+            _call_all(batch)
+            del batch  # an idle timer must keep nothing alive
 
-    def _next_batch(self) -> list[tuple[Callable[[object], None], object]]:
+    def _next_batch(self) -> list[Call]:
         """Wait for what is due next; an empty answer ends the thread."""
         with self._condition:
             while True:
                 while self._heap and self._heap[0][2] is None:
                     heapq.heappop(self._heap)
                     self._dead -= 1
+                if not self._heap and self._lingers and not self._closed:
+                    self._condition.wait_until(lambda: bool(self._heap) or self._closed, None)
+                    continue
                 if not self._heap:
                     self._thread = None
                     self._condition.notify_all()
@@ -130,9 +142,17 @@ class Timer:
     def _has_changed(self, head: Entry) -> bool:
         return not self._heap or self._heap[0] is not head or head[2] is None
 
-    def _pop_due(self, now: float) -> list[tuple[Callable[[object], None], object]]:
+    def _drop_all(self) -> None:
+        """Take every entry out. The lock MUST be held."""
+        for entry in self._heap:
+            entry[2] = entry[3] = None
+        self._heap.clear()
+        self._dead = 0
+        self._condition.notify_all()
+
+    def _pop_due(self, now: float) -> list[Call]:
         """Take everything out that is due. The lock MUST be held."""
-        batch = []
+        batch: list[Call] = []
         while self._heap and self._heap[0][0] <= now:
             entry = heapq.heappop(self._heap)
             if entry[2] is None:
@@ -141,3 +161,8 @@ class Timer:
                 batch.append((entry[2], entry[3]))
                 entry[2] = entry[3] = None
         return batch
+
+
+def _call_all(batch: list[Call]) -> None:
+    for callback, argument in batch:
+        callback(argument)

@@ -1,0 +1,293 @@
+"""``IntervalTask``: a function that is run again and again.
+
+What is due when is worked out in ``_due.py``, when runs begin and what becomes of them in ``_recurrence.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import datetime, timedelta
+from random import random as _random
+from typing import ClassVar, Literal
+
+from typing_extensions import override
+
+from threadkit import _arguments
+from threadkit._calling import accepts, asks_for
+from threadkit._clock import Clock, deadline_after
+from threadkit._component import BaseComponent, ComponentState, Phase
+from threadkit._due import Every, Pace, Rhythm, seconds
+from threadkit._errors import Closed
+from threadkit._recurrence import Recurrence
+from threadkit._run import DONE, Misfire, Overlap, Run, TaskStats, Terms
+from threadkit._scheduler import Scheduler
+from threadkit.backoff import Backoff
+from threadkit.events import describe
+from threadkit.health import Health, Status
+
+
+class IntervalTask(BaseComponent):
+    """Runs a function again and again: at a fixed rate, with a fixed delay, or when a trigger says so.
+
+    Intervals are timed by the monotonic clock, on a grid that does not drift; calendar triggers by the wall clock. All
+    tasks of a lifecycle share one scheduler; a task that is started alone has one of its own.
+
+    **Late and missed runs.** What is due while nothing can run (the machine was asleep, the clock was set forward, all
+    threads are busy) is run once, as soon as possible; more runs that have become due by then are folded into it.
+    With ``misfire="skip"`` a run is left out if the next is due as well, or if it is more than a minute late. What was
+    folded or left out is counted in ``missed`` and told by a ``RunMissed`` event. A trigger that names a single moment,
+    which has passed when the task starts, is late. A wall clock that is set back by up to an hour makes no run come
+    twice; one that is set back by more was wrong before, and the trigger is followed by the right time from then on.
+
+    **Failures.** A run that raises, be it ``SystemExit``, is counted and told by a ``RunFailed`` event, and the
+    schedule goes on. A trigger or a backoff that raises ends the task as failed.
+
+    Args:
+        func: what to run; it gets the ``Run`` if it has a required positional parameter.
+        every: seconds, a ``timedelta``, a text such as ``"5m"``, a trigger, or a function returning one of the first
+            three, which is asked at the start and after each run.
+        name: the task's name; None takes the function's.
+        run_immediately: run once at the start, too.
+        fixed: ``"rate"`` counts the interval from one due time to the next, ``"delay"`` from the end of a run.
+        jitter: up to so many seconds, by chance, are added to each due time. The grid is not moved.
+        overlap: what to do when a run is due while another is going on: ``"skip"`` it; ``"queue"`` one, to begin when
+            the other ends; run both in ``"parallel"``; or ``"cancel"`` the other by its token, and begin when it ends.
+        misfire: ``"run"`` what is late, or ``"skip"`` it; see above.
+        max_runs: end after so many runs.
+        backoff: after a failed run none begins for as long as this says, though it be due; a queued one is dropped. It
+            starts anew after a run that succeeds.
+        executor: run it there, instead of on the scheduler's own threads. A run begins when it is handed over.
+        clock: where time comes from; None inherits the lifecycle's.
+        random: where chance comes from, a function returning a float from 0 to 1.
+
+    Raises:
+        TypeError: an argument is of the wrong kind, or ``func`` cannot be called with a run or without.
+        ValueError: an argument is out of range; or ``overlap`` is ``"cancel"``, and ``func`` takes no run with a token.
+
+    Example:
+        >>> from threadkit.testing import VirtualClock
+        >>> clock = VirtualClock()
+        >>> with IntervalTask(lambda run: print(run.number, run.scheduled_at), "5m", clock=clock):
+        ...     clock.advance(600)
+        1 2026-01-01 00:05:00+00:00
+        2 2026-01-01 00:10:00+00:00
+    """
+
+    kind: ClassVar[str] = "task"
+    default_phase: ClassVar[int] = Phase.INTAKE
+    DONE: ClassVar[object] = DONE
+    """Return it from ``func`` to end the task."""
+
+    def __init__(
+        self,
+        func: Callable[[Run], object] | Callable[[], object],
+        every: Every,
+        *,
+        name: str | None = None,
+        run_immediately: bool = False,
+        fixed: Literal["rate", "delay"] = "rate",
+        jitter: float | timedelta = 0,
+        overlap: Overlap = "skip",
+        misfire: Misfire = "run",
+        max_runs: int | None = None,
+        backoff: Backoff | None = None,
+        executor: Executor | None = None,
+        clock: Clock | None = None,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        if inspect.iscoroutinefunction(_arguments.function(func, "func")):
+            raise TypeError(f"func must be a plain function: nobody would await what {func!r} returns")
+        wants_run = asks_for(func, "Run")
+        if not accepts(func, int(wants_run)):
+            raise TypeError(f"func must take one parameter, the run, or none, but {func!r} takes others")
+        if overlap == "cancel" and not wants_run:
+            raise ValueError("overlap must not be 'cancel' where func takes no run: it would not see the run's token")
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
+        chance = _random if random is None else _arguments.function(random, "random")
+        self._rhythm = Rhythm(
+            every,
+            _arguments.seconds(jitter, "jitter"),
+            chance,
+            after_the_end=_arguments.choice(fixed, "fixed", ("rate", "delay")) == "delay",
+        )
+        name = _arguments.name_of(func, "task") if name is None else name
+        self._terms = Terms(
+            name,
+            func,
+            wants_run,
+            self._rhythm,
+            _arguments.choice(overlap, "overlap", ("skip", "queue", "parallel", "cancel")),
+            _arguments.choice(misfire, "misfire", ("run", "skip")),
+            None if max_runs is None else _arguments.count(max_runs, "max_runs"),
+            None if backoff is None else _arguments.function(backoff, "backoff"),
+            executor,
+            chance,
+        )
+        self._run_immediately = run_immediately
+        self._paused = False  # what a new life begins with; one store, and whoever comes last is right
+        self._host_scheduler: Scheduler | None = None
+        super().__init__(name, clock)
+
+    @override
+    def _reset(self) -> None:
+        super()._reset()
+        self._own_scheduler: Scheduler | None = None
+        self._recurrence = Recurrence(
+            self._terms, self._clock, self._token, self._emit, self._conclude, paused=self._paused
+        )
+
+    def bind(self, scheduler: Scheduler) -> None:
+        """Use this scheduler from the next ``start()`` on; called by a lifecycle, which stops it, too."""
+        self._host_scheduler = scheduler
+
+    # --- what users do -----------------------------------------------------------------------------------------------
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds from one run to the next; None where a trigger has no such thing.
+
+        A new value takes effect at once, also from inside a run: the next run is due so many seconds after the one
+        before was, or now if that has passed.
+        """
+        trigger = self._rhythm.trigger
+        return self._rhythm.interval if trigger is None else trigger.interval
+
+    @interval.setter
+    def interval(self, value: Pace) -> None:
+        interval = seconds(value, "interval")
+        if self._rhythm.trigger is not None:
+            raise ValueError(f"interval must not be set to {value!r}, for task {self.name!r} follows a trigger")
+        self._recurrence.set_interval(interval)
+
+    def pause(self) -> None:
+        """Begin no run until ``resume()``; those that are going on go on. Also before ``start()``."""
+        self._refuse_forked()
+        self._paused = True
+        self._recurrence.pause()
+
+    def resume(self) -> None:
+        """Take the schedule up again. What was due meanwhile is left out, unless it was the last: that is run late."""
+        self._refuse_forked()
+        self._recurrence.resume()
+        self._paused = False
+
+    def run_now(self) -> None:
+        """Run once, as soon as possible; the schedule stays as it is.
+
+        Where a run is going on it begins when that has ended (in parallel where ``overlap`` says so); before
+        ``start()`` it begins with that. It is run while the task is paused, too.
+
+        Raises:
+            Closed: the task has been stopped, or has ended.
+        """
+        self._refuse_forked()
+        if self.state is ComponentState.NEW:
+            self._run_immediately = True
+        elif self._token.is_set() or not self._recurrence.run_now():
+            raise Closed(self.kind, self.name)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """End the task: the same as ``stop()``."""
+        self.stop(reason)
+
+    @property
+    def next_run_at(self) -> datetime | None:
+        """When the next run is due, in UTC; None where that is not known: not started, paused, ended."""
+        return self._recurrence.next_run_at()
+
+    @property
+    def last_run_at(self) -> datetime | None:
+        """When the last run began, in UTC."""
+        return self._recurrence.figures.last_run_at
+
+    @property
+    def last_duration(self) -> float | None:
+        """How many seconds the run took that ended last."""
+        return self._recurrence.figures.last_duration
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """What the last failed run raised."""
+        return self._recurrence.figures.last_error
+
+    @property
+    def runs(self) -> int:
+        """How many runs have ended, the failed ones included."""
+        return self._recurrence.figures.runs
+
+    @property
+    def failures(self) -> int:
+        """How many runs have raised."""
+        return self._recurrence.figures.failures
+
+    @property
+    def skipped(self) -> int:
+        """How many runs were left out because another was going on."""
+        return self._recurrence.figures.skipped
+
+    @property
+    def missed(self) -> int:
+        """How many runs were due while nothing could run, and were folded into another or left out."""
+        return self._recurrence.figures.missed
+
+    @override
+    def health(self) -> Health:
+        """Return how well the task is: degraded where its last run failed."""
+        health = super().health()
+        figures = self._recurrence.figures
+        if health.status is not Status.READY or not figures.failures_in_a_row or figures.last_error is None:
+            return health
+        return Health(
+            Status.DEGRADED, f"the last {figures.failures_in_a_row} run(s) failed: {describe(figures.last_error)}"
+        )
+
+    @override
+    def stats(self) -> TaskStats:
+        """Return the figures of the task, as of this moment."""
+        return self._recurrence.stats()
+
+    @override
+    def threads(self) -> list[threading.Thread]:
+        own = self._own_scheduler
+        return self._recurrence.threads() + ([] if own is None else own.threads())
+
+    @override
+    def work_left(self) -> int:
+        return self._recurrence.work_left()
+
+    @override
+    def join(self, timeout: float | timedelta | None = None) -> bool:
+        deadline = deadline_after(self._clock, _arguments.timeout(timeout))
+        own = self._own_scheduler
+        return super().join(timeout) and (own is None or own.join(deadline))
+
+    # --- beginning and end -------------------------------------------------------------------------------------------
+
+    @override
+    def _launch(self) -> None:
+        scheduler = self._host_scheduler
+        if scheduler is None:
+            scheduler = self._own_scheduler = Scheduler(self._clock, self.name, self._emit)
+        try:
+            self._recurrence.start(scheduler, run_immediately=self._run_immediately)
+        except BaseException:
+            self._recurrence.abandon()
+            self._let_go()
+            raise
+
+    def _conclude(self, error: BaseException | None) -> None:
+        self._let_go()
+        if error is None:
+            self._end()
+        else:
+            self._die(error)
+
+    def _let_go(self) -> None:
+        """Leave nothing behind at others: no hook at the token's parents, no threads."""
+        self._token._retire()
+        if self._own_scheduler is not None:
+            self._own_scheduler.stop()

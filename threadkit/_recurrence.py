@@ -1,0 +1,396 @@
+"""``Recurrence``: the running life of an interval task, from its start to its end.
+
+Three things carry its state. ``due`` is what the schedule wants next, ``_held`` a run that was decided on and waits to
+begin, ``_active`` the runs that are going on. It is over when all three are empty, however that came about.
+
+The scheduler calls ``_look()``, which is a hint and nothing more: it sees whether a run is due, and being called in
+vain does no harm. So nobody takes back what is on its way to the pool: whoever changes ``due`` has it looked at anew.
+
+What needs user code (triggers, backoffs, chance) is worked out from a ``due`` that was read without the lock, and takes
+effect only if ``due`` is still that very object once the lock is held. Reading one attribute is atomic.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Executor, Future
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from threadkit._clock import Clock
+from threadkit._due import Due, Once, Pace, Tick, seconds
+from threadkit._run import DONE, ActiveRun, Figures, TaskStats, Terms
+from threadkit._scheduler import Scheduler
+from threadkit._stop import StopToken
+from threadkit._timer import Entry
+from threadkit.backoff import RetryState, delay_of
+from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
+
+_GRACE = 60.0  # seconds; a run that is later than this was missed, though no other is due yet
+
+
+class Recurrence:
+    """Decides when runs begin, runs them, and keeps count.
+
+    Args:
+        terms: how.
+        clock: where time comes from.
+        token: the task's; no run begins once it is set, and each run's token is a child of it.
+        emit: called with what happens, never under the lock.
+        finish: called once, when all is over, with what the trigger or the backoff raised, if it did.
+        paused: whether it begins paused.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        clock: Clock,
+        token: StopToken,
+        emit: Callable[[Event], None],
+        finish: Callable[[BaseException | None], None],
+        *,
+        paused: bool,
+    ) -> None:
+        self._terms = terms
+        self._rhythm = terms.rhythm
+        self._clock = clock
+        self._token = token
+        self._emit = emit
+        self._finish = finish
+        # Guards all below, and the rhythm's interval. Nothing is called under it but the scheduler.
+        self._lock = threading.Lock()
+        self._scheduler: Scheduler | None = None
+        self.due: Due | None = None
+        self._held: Due | None = None
+        self._active: dict[int, ActiveRun] = {}
+        self._entry: Entry | None = None  # the scheduler's, for the next look
+        self._not_before: float | None = None  # the end of a backoff
+        self._delay = 0.0  # the last backoff
+        self.paused = paused
+        self.closed = False  # written once: nothing begins any more
+        self._told = False  # written once: somebody calls finish()
+        self._broken: BaseException | None = None  # what the trigger or the backoff raised
+        self._begun = 0
+        self.figures = Figures()
+
+    # --- what the task asks for --------------------------------------------------------------------------------------
+
+    def start(self, scheduler: Scheduler, *, run_immediately: bool) -> None:
+        """Begin. What the trigger or the callable raises is raised here."""
+        first = self._rhythm.first(self._clock)
+        self._token.on_stop(self.wind_down)  # if the stop has come already, it is called here and now
+        with self._lock:
+            if not self.closed:
+                self._scheduler = scheduler
+                if run_immediately and not self.paused:
+                    self._held = Once(self._clock.monotonic())
+                self.due = None if self._held and self._rhythm.after_the_end else first
+                self._arm()
+            is_over = self._is_over()
+        if is_over:
+            self._finish(None)
+        elif run_immediately:
+            scheduler.run(self._begin_held)
+
+    def abandon(self) -> None:
+        """The start has failed: let nothing begin."""
+        with self._lock:
+            self._close()
+
+    def wind_down(self, error: BaseException | None = None) -> None:
+        """Begin no more: the stop has come, or an error says that nobody knows what is due.
+
+        A stop is told by the stopper thread, for the setter of a token may be where no lock can be taken.
+        """
+        with self._lock:
+            self._broken = self._broken if error is None else error
+            self._close()
+            futures = [run.future for run in self._active.values() if run.future is not None]
+            is_over = self._is_over()
+        for future in futures:
+            future.cancel()  # those that the executor has not begun
+        if is_over:
+            self._finish(self._broken)
+
+    def set_interval(self, interval: float) -> None:
+        """Count in another interval, at once."""
+        with self._lock:
+            if interval == self._rhythm.interval:
+                return
+            self._rhythm.interval = interval
+            if isinstance(self.due, Tick):
+                self.due = self.due.paced(interval, self._clock)
+                self._arm()
+
+    def pause(self) -> None:
+        """Begin no run that is due, and none that waits."""
+        with self._lock:
+            self.paused = True
+            self._held = None
+            self._arm()
+
+    def resume(self) -> None:
+        """Go on; see ``IntervalTask.resume()``."""
+        while True:
+            due = following = self.due
+            if due is None:
+                following = self._rhythm.after_end(self._clock)
+            elif due.lateness(self._clock) >= 0:
+                following = due.following(self._clock, self._rhythm.shift())[0] or due
+            with self._lock:
+                if self.due is due:
+                    self.paused = False
+                    self._plan(following)
+                    return
+
+    def run_now(self) -> bool:
+        """Have a run begin as soon as possible; return False where none can any more."""
+        with self._lock:
+            if self.closed or self._scheduler is None:
+                return False
+            self._hold(Once(self._clock.monotonic()))
+        self._scheduler.run(self._begin_held)
+        return True
+
+    def next_run_at(self) -> datetime | None:
+        """Return when the next run is due, in UTC."""
+        due = self.due
+        return None if due is None or self.paused else self._put_off(due).moment(self._clock)
+
+    def stats(self) -> TaskStats:
+        """Return the figures, as of one moment."""
+        with self._lock:
+            return self.figures.stats(len(self._active), self.next_run_at())
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that are running it, save those of a foreign executor."""
+        with self._lock:
+            return [run.thread for run in self._active.values() if run.thread is not None]
+
+    def work_left(self) -> int:
+        """Return how many runs are going on, or wait to begin."""
+        with self._lock:
+            return len(self._active) + (self._held is not None)
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Have the scheduler look when the next run is due, and not before. The lock MUST be held."""
+        if self._scheduler is None:
+            return
+        if self._entry is not None:
+            self._scheduler.cancel(self._entry)
+            self._entry = None
+        if self.due is not None and not self.paused:
+            moment = self.due.wake_at(self._clock)
+            if self._not_before is not None:
+                moment = max(moment, self._not_before)
+            self._entry = self._scheduler.schedule(moment, self._look)
+
+    def _look(self) -> None:
+        """See whether a run is due, and if so, decide about it. On a thread of the pool."""
+        due = self.due
+        if due is None:
+            return
+        try:
+            meant = due if self._not_before is None else self._put_off(due)
+            lateness = meant.lateness(self._clock)
+            if lateness < 0:
+                self._replace(due, due.revised(self._clock))
+                return
+            following, passed = self._rhythm.following(due, self._clock)
+            if meant is not due:
+                passed = 0  # a backoff was meant to leave those out
+            left_out = self._terms.misfire == "skip" and (passed > 0 or lateness > _GRACE)
+            if left_out and following is None:
+                following = self._rhythm.from_now(self._clock)
+        except BaseException as error:  # the trigger's: all else here is ours
+            self.wind_down(error)
+            return
+        missed = passed + left_out
+        with self._lock:
+            if self.due is not due or self.paused:
+                return
+            self.due, self._entry = following, None  # it is this entry that brought us, or else it will come in vain
+            self.figures.missed += missed
+            skipped = self.figures.skipped
+            run = None if left_out else self._admit(meant)
+            is_skipped = self.figures.skipped > skipped
+            self._arm()
+            is_over = run is None and self._is_over()
+        if missed:
+            self._emit(RunMissed(component=self._terms.name, scheduled_at=meant.moment(self._clock), count=missed))
+        if is_skipped:
+            self._emit(RunSkipped(component=self._terms.name, scheduled_at=meant.moment(self._clock)))
+        if is_over:
+            self._finish(None)
+        self._perform(run)
+
+    def _put_off(self, due: Due) -> Due:
+        """Return the end of the backoff where that is later."""
+        moment = self._not_before
+        if moment is None:
+            return due
+        backoff = Once(moment)
+        return due if due.lateness(self._clock) <= backoff.lateness(self._clock) else backoff
+
+    def _replace(self, due: Due, other: Due | None) -> None:
+        with self._lock:
+            if self.due is due:
+                self.due = other
+                self._arm()
+            is_over = self._is_over()
+        if is_over:
+            self._finish(None)
+
+    def _close(self) -> None:
+        """Let nothing begin any more. The lock MUST be held."""
+        self.closed = True
+        self.due = self._held = None
+        self._arm()
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is to come, and close then. True once: to who calls finish. The lock MUST be held."""
+        if self._active or self.due is not None or self._held is not None or self._told:
+            return False
+        self.closed = self._told = True
+        return True
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, due: Due) -> ActiveRun | None:
+        """Begin a run, or do what the overlap policy says. The lock MUST be held."""
+        if not self._active or self._terms.overlap == "parallel":
+            return self._begin(due)
+        if self._terms.overlap == "skip" or self._held is not None:
+            self.figures.skipped += 1
+        else:
+            self._hold(due)
+        return None
+
+    def _hold(self, due: Due) -> None:
+        """Have a run wait for the end of the present one, unless one does already. The lock MUST be held."""
+        if self._held is None:
+            self._held = due
+        if self._terms.overlap == "cancel":
+            for run in self._active.values():
+                run.token.set("the next run is due")
+
+    def _begin(self, due: Due) -> ActiveRun:
+        """Count a run in; whoever gets it has to perform it. The lock MUST be held."""
+        number = self._begun = self._begun + 1
+        # A function that takes no run sees no token, so the task's own stands in.
+        token = self._token.child(f"{self._terms.name}, run {number}") if self._terms.wants_run else self._token
+        run = self._active[number] = ActiveRun(number, due, token)
+        if number == self._terms.max_runs:
+            self._close()
+        return run
+
+    def _begin_held(self) -> None:
+        self._perform(self._take_held())
+
+    def _take_held(self) -> ActiveRun | None:
+        with self._lock:
+            if self._held is None or (self._active and self._terms.overlap != "parallel"):
+                return None
+            due, self._held = self._held, None
+            return self._begin(due)
+
+    def _perform(self, run: ActiveRun | None) -> None:
+        """Perform a run, and those that are held meanwhile. On a thread of the pool."""
+        while run is not None:
+            run.began = self._clock.monotonic()
+            self.figures.last_run_at = self._clock.now()
+            if self._terms.executor is not None:
+                if self._hand_over(run, self._terms.executor):
+                    return
+            else:
+                run.thread = threading.current_thread()
+                self._settle(run, *run.call(self._terms, self._clock))
+            # What is held from here on comes with a call of its own, for it found no active run to wait for.
+            run = self._take_held() if self._held is not None else None
+
+    def _hand_over(self, run: ActiveRun, executor: Executor) -> bool:
+        """Have an executor perform a run. It gets the function alone, which may have to travel to another process."""
+        try:
+            arguments = run.arguments(self._terms, self._clock)
+            future = run.future = executor.submit(self._terms.func, *arguments)
+        except BaseException as error:  # it is full, closed or broken
+            self._settle(run, None, error)
+            return False
+        if self._token.is_set():
+            future.cancel()
+        future.add_done_callback(partial(self._take_back, run))
+        return True
+
+    def _take_back(self, run: ActiveRun, future: Future[Any]) -> None:
+        if future.cancelled():
+            self._settle(run, None, CancelledError(), has_run=not self._token.is_set())
+        else:
+            error = future.exception()
+            self._settle(run, None if error else future.result(), error)
+        if self._held is not None and self._scheduler is not None:
+            self._scheduler.run(self._begin_held)
+
+    def _settle(self, run: ActiveRun, result: object, error: BaseException | None, *, has_run: bool = True) -> None:
+        """Book what has become of a run, and plan what depends on its end."""
+        ended = self._clock.monotonic()
+        if self._rhythm.ask is not None:
+            error = self._ask_for_interval(self._rhythm.ask) or error
+        following = not_before = dropped = broken = None
+        try:
+            not_before = None if error is None else self._back_off(ended, error)
+            following = self._rhythm.after_end(self._clock)
+        except BaseException as failure:
+            broken = failure
+        with self._lock:
+            del self._active[run.number]
+            if has_run:
+                self.figures.count(ended - run.began, error)
+            self._not_before = not_before
+            if not_before is not None:
+                dropped = self._drop_held()
+            if result is DONE or broken is not None:
+                self._broken = broken
+                self._close()
+            elif following is not None and self.due is None:
+                self._plan(following)
+            is_over = self._is_over()
+        if error is not None and has_run:
+            self._emit(RunFailed(component=self._terms.name, error=error, number=run.number))
+        if dropped is not None:
+            self._emit(RunSkipped(component=self._terms.name, scheduled_at=dropped.moment(self._clock)))
+        if is_over:
+            self._finish(self._broken)
+
+    def _plan(self, due: Due | None) -> None:
+        """Make this the next, unless the end of a run will decide about that. The lock MUST be held."""
+        if not (self.closed or (self.due is None and (self._held or self._active))):
+            self.due = due
+            self._arm()
+
+    def _drop_held(self) -> Due | None:
+        """A backoff begins: look at its end, and let go of the run that was held. The lock MUST be held."""
+        self._arm()
+        dropped, self._held = self._held, None
+        self.figures.skipped += dropped is not None
+        return dropped
+
+    def _ask_for_interval(self, ask: Callable[[], Pace]) -> BaseException | None:
+        """Ask the user's function. If that fails, the run has, and the interval stays as it was."""
+        try:
+            self.set_interval(seconds(ask(), "every()"))
+        except BaseException as error:
+            return error
+        return None
+
+    def _back_off(self, ended: float, error: BaseException) -> float | None:
+        """Return the moment before which no run begins; None where there is no backoff."""
+        if self._terms.backoff is None:
+            return None
+        row = self.figures.failures_in_a_row + 1  # runs in parallel that fail at once may see the same number
+        state = RetryState(row, error, previous_delay=self._delay if row > 1 else 0.0, random=self._terms.random)
+        self._delay = delay_of(self._terms.backoff, state)
+        return ended + self._delay
