@@ -36,7 +36,7 @@ def seconds(value: float | timedelta, name: str, *, above_zero: bool = False, in
         try:
             number = float(value)
         except OverflowError:  # a whole number larger than any float
-            number = math.copysign(math.inf, value)
+            number = math.inf if value > 0 else -math.inf
     if math.isnan(number) or number < 0:
         raise ValueError(f"{name} must not be negative or nan, but is {value!r}")
     if above_zero and number == 0:

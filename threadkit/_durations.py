@@ -25,7 +25,7 @@ _UNITS = {
     "week": 604800.0,
 }
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
-_JOINT = re.compile(r"\s*(?:,\s*|and\s+|,\s*and\s+)?")
+_JOINT = re.compile(r"\s*(?:,\s*)?(?:and\s+)?")
 
 
 def parse(text: str, name: str = "duration") -> float:
