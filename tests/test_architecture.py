@@ -23,11 +23,11 @@ FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _clock _calling",
     1: "_verdicts _durations events health _waiting",
     2: "backoff triggers _report _delivery _records _timer _stopper _future _permits _pool",
-    3: "_stop _observe _tally _exit _action _subscription _due _map",
-    4: "_component stores _resources _run _mailbox _lane",
-    5: "_thread _scheduler _bus _loop _signals _registry _engine _intake",
-    6: "_submitter _recurrence _workqueue _directory _runner",
-    7: "_interval _executor",
+    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits",
+    4: "_component stores _resources _run _mailbox _lane _job _handlers",
+    5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist",
+    6: "_submitter _recurrence _dispatcher _reception _directory _runner",
+    7: "_interval _executor _workqueue",
     8: "_makers executors",
     9: "_lifecycle",
     10: "__init__",  # The door.
@@ -36,8 +36,7 @@ FLOORS: dict[int, str] = {
 EDGES = frozenset({"__main__", "demo", "ext", "monitor", "testing"})
 # Modules of the table that are still to be written. Empty when the house is finished.
 NOT_YET = frozenset({
-    "_lifecycle", "_records", "_registry",
-    "_workqueue", "stores",
+    "_lifecycle", "_registry",
 })  # fmt: skip
 
 MOST_LINES = 400

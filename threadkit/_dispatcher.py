@@ -1,0 +1,331 @@
+"""``Dispatcher``: how the jobs of a queue run, and how the queue begins and ends.
+
+The thread that moved a job to RUNNING owns it until it has settled it. A cancel, or the end of the queue, may condemn
+it meanwhile: its handler is then told by its token, and what the handler returns or raises does not matter any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Literal, cast
+
+from typing_extensions import override
+
+from threadkit import _arguments
+from threadkit._clock import Clock
+from threadkit._component import ComponentState
+from threadkit._crew import Crew
+from threadkit._handlers import Caller
+from threadkit._job import Job, context_of, enter_job
+from threadkit._observe import Counters
+from threadkit._records import FINISHED, UNFINISHED, JobError, JobRecord, JobState
+from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
+from threadkit._waitlist import Waitlist
+from threadkit.backoff import Retry, RetryState
+from threadkit.events import JobInterrupted, JobRetried, JobStarted
+from threadkit.stores import JobStore
+
+_ERRORS_KEPT = 100  # a job that is tried for ever must not grow for ever
+_INTERRUPTED = "was interrupted by the end of its queue"
+_LEFT = "was left waiting when its queue ended"
+
+
+class Dispatcher(Waitlist):
+    """The part of ``WorkQueue`` that runs jobs."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        workers: int,
+        maxsize: float,
+        store: JobStore,
+        executor: Executor | None,
+        retry: Retry,
+        keep: int,
+        on_stop: Literal["drain", "finish"],
+        clock: Clock | None,
+    ) -> None:
+        self._workers = workers
+        self._executor = executor
+        self._retry = retry
+        self._finishes_only = on_stop == "finish"
+        self._paused = False  # written by pause() and resume(); workers look at it before each job
+        super().__init__(name, maxsize=maxsize, store=store, keep=keep, clock=clock)
+
+    @override
+    def _reset(self) -> None:
+        super()._reset()
+        self._counters = Counters("retries", "interrupted")
+        self._is_abandoned = False  # written once: what waits now will not be done
+        self._crew = Crew(self._clock, self.name, self._work, self._conclude)
+
+    def _work(self, is_surplus: Callable[[], bool]) -> None:
+        """Run jobs until there is nothing more to do for this thread."""
+        caller = self._new_caller()
+        try:
+            has_waited = False
+            while not is_surplus():
+                job = self._begin_next()
+                if job is not None:
+                    if has_waited and self._store.has_ready():
+                        self._bell.ring()  # the ring for that may have been spent on this thread
+                    has_waited = False
+                    self._run(job, caller)
+                    del job
+                elif self._closing:
+                    return
+                else:
+                    enter_job(None)  # a thread that waits keeps nothing alive
+                    self._bell.wait(self._is_called)
+                    has_waited = True
+        finally:
+            caller.close()
+
+    def _new_caller(self) -> Caller:
+        return Caller(self._clock, self._executor)
+
+    def _is_called(self) -> bool:
+        return self._closing or self._crew.has_surplus() or (not self._paused and self._store.has_ready())
+
+    def _begin_next(self) -> Job | None:
+        """Take the next job that may run, and make it a running one."""
+        while not (self._paused or (self._closing and self._finishes_only)):
+            record = self._store.claim()
+            if record is None:
+                return None
+            if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
+                self._expire(record)  # the timer is late; that it is not pending any more will be seen below
+            limits = self._limits_of(record)
+            if limits is not None and not limits.admit(record):
+                continue
+            if self._store.move(record, JobState.PENDING, JobState.RUNNING):
+                return cast("Job", record)
+            self._hand_over(record)
+        return None
+
+    def _run(self, job: Job, caller: Caller) -> None:
+        """Make one attempt of a job that has just become a running one."""
+        try:
+            self._attempt(job, caller)
+        except BaseException as error:  # not the handler's: an interrupt that struck between two steps of ours
+            if job.state is JobState.RUNNING:
+                job.errors += (JobError(job.attempts, self._clock.now(), error),)
+                self._settle(job, JobState.FAILED, error)
+            raise
+
+    def _attempt(self, job: Job, caller: Caller) -> None:
+        self._permits.give()
+        if job.entries:
+            self._forget_calls(job)
+        job.expires_at = None  # it has begun in time
+        job._context = None
+        job.attempts += 1
+        job.started_at = self._clock.now()
+        job.begun = self._clock.monotonic()
+        handler = self._handlers.get(job.name)
+        assert handler is not None  # noqa: S101 - jobs without a handler never get into the line
+        enter_job(job)
+        if self._is_heard():
+            self._emit(JobStarted(component=self.name, job_id=job.id, handler=job.name, attempt=job.attempts))
+        try:
+            context = (context_of(job),) if handler.wants_context else ()
+            value = caller.call(handler, (job.payload, *context))
+        except BaseException as error:  # the border of user code: whatever it is, it is an outcome
+            failure: BaseException | None = error
+        else:
+            failure = None
+        deadline = self._deadline_of(job)
+        if deadline is not None and self._clock.monotonic() >= deadline and not isinstance(failure, Discard):
+            late = TimeoutError(f"attempt {job.attempts} took longer than {deadline - job.begun:g} s")
+            late.__cause__ = failure
+            failure = late
+        if failure is None:
+            job.value = value
+            self._settle(job, JobState.COMPLETED, None)
+        else:
+            self._judge(job, failure)
+
+    def _judge(self, job: Job, failure: BaseException) -> None:
+        """Decide what follows from what an attempt raised."""
+        if isinstance(failure, Discard):
+            self._settle(job, JobState.DISCARDED, None, f"was {failure}")
+            return
+        if isinstance(failure, Stopping) and self._token.is_set():
+            self._interrupt(job)
+        try:
+            if isinstance(failure, Snooze):
+                job.delay = _arguments.seconds(failure.delay, "delay")
+                self._settle(job, JobState.SCHEDULED, failure)
+                return
+            delay = self._delay_before_next(job, failure)
+        except Exception as error:  # a backoff, or a delay, of the user's that makes no sense
+            error.__context__ = failure
+            failure, delay = error, None
+        _let_go(failure)
+        job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
+        if delay is None:
+            self._settle(job, JobState.FAILED, failure)
+        else:
+            job.delay = delay
+            self._settle(job, JobState.RETRYING, failure)
+
+    def _delay_before_next(self, job: Job, failure: BaseException) -> float | None:
+        retry = self._retry_of(job)
+        if isinstance(failure, RetryLater):
+            delay = _arguments.seconds(failure.delay, "delay")
+            return delay if job.attempts < retry.max_attempts else None
+        if job.first_begun is None:
+            job.first_begun = job.begun
+        since = self._clock.monotonic() - job.first_begun
+        return retry.next_delay(RetryState(job.attempts, failure, since, job.delay))
+
+    def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
+        """Move a job on after an attempt, and do what belongs to that step."""
+        now = self._clock.now()
+        after = self._store.settle(job, after, now, why)
+        self._hand_over(job)
+        if after in FINISHED:
+            self._tell_ended(job, failure)
+        elif after is not JobState.PENDING:  # that is where an interrupted one goes, and stays
+            self._schedule_next(job, after, failure)
+        else:
+            self._wake(job)
+
+    def _schedule_next(self, job: Job, after: JobState, failure: BaseException | None) -> None:
+        attempt = job.attempts
+        if after is JobState.SCHEDULED:
+            job.attempts -= 1  # a snooze spends none
+        self._counters.add("retries")
+        self._owe_permit()
+        with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending, and the job is left
+            self._call_at(self._clock.monotonic() + job.delay, self._promote, job)
+        if job.state is JobState.CANCELLED:  # this very moment, before there was a call to forget
+            self._forget_calls(job)
+        assert failure is not None  # noqa: S101 - for the type checkers
+        self._emit(
+            JobRetried(
+                component=self.name, job_id=job.id, handler=job.name, attempt=attempt, error=failure, delay=job.delay
+            )
+        )
+
+    def _retry_of(self, record: JobRecord) -> Retry:
+        handler = self._handlers.get(record.name)
+        return record.retry or (handler.retry if handler is not None else None) or self._retry
+
+    def _deadline_of(self, record: JobRecord) -> float | None:
+        timeout = record.timeout
+        if timeout is None:
+            handler = self._handlers.get(record.name)
+            timeout = handler.timeout if handler is not None else None
+        return None if timeout is None else record.begun + timeout
+
+    def _cancel(self, record: JobRecord, why: str) -> bool:
+        """Cancel a job that waits, or condemn one that runs; return whether it ends as cancelled."""
+        while not self._withdraw(record, JobState.CANCELLED, why):
+            if self._store.condemn(record, JobState.CANCELLED, why):
+                context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
+                if context is not None:
+                    context.token.set(why)
+                return True
+            if record.fate is not None or record.state in FINISHED:
+                return JobState.CANCELLED in {record.fate, record.state}
+        return True
+
+    def _revive(self, job: Job) -> bool:
+        """Make a dead letter a pending job again."""
+        if not self._store.revive(job):
+            return False
+        job.attempts, job.delay, job.first_begun = 0, 0.0, None
+        self._owe_permit()
+        self._offer(job)
+        return True
+
+    def _interrupt(self, job: Job) -> None:
+        """Take a running job away from its handler, since the time of the queue is over. No attempt is spent."""
+        attempt = job.attempts
+        if self._store.condemn(job, JobState.PENDING, _INTERRUPTED):
+            job._lost = _INTERRUPTED
+            self._counters.add("interrupted")
+            self._wake(job)
+            self._emit(JobInterrupted(component=self.name, job_id=job.id, handler=job.name, attempt=attempt))
+
+    @override
+    def _launch(self) -> None:
+        with self._early_lock:
+            early, self._early = self._early or [], None
+        for due, callback, record in early:
+            if record.state in UNFINISHED:
+                self._call_at(due, callback, record)
+        try:
+            self._crew.resize(self._workers)
+        except BaseException:
+            self.stop("it could not start")
+            raise
+        self._token.on_stop(self._on_stopped)
+
+    def _resize(self, workers: int) -> None:
+        """Change the number of workers; before the start, of those there will be."""
+        self._refuse_closed()
+        self._workers = workers
+        if self._state is not ComponentState.NEW:
+            self._crew.resize(workers)
+            self._bell.ring_all()  # who is too many sees it
+
+    @override
+    def _on_stop_asked(self) -> None:
+        self._closing = True
+        self._bell.ring_all()
+        self._permits.wake_all()
+        if self._state is ComponentState.NEW:
+            self._abandon()
+
+    def _on_stopped(self) -> None:
+        """On the stopper thread: what needs a lock, and what no worker does where there is none."""
+        self._on_stop_asked()
+        if not len(self._crew):
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """The last worker has gone. If that is because of a stop, this is the end."""
+        if self._closing:
+            self._timer.close()
+            self._timer.join(None)
+            self._abandon()
+            self._end()
+
+    def _abandon(self) -> None:
+        """Let nobody wait for what will not be done. Lock-free."""
+        self._is_abandoned = True
+        for record in self._store.records():
+            job = cast("Job", record)
+            if record.state in UNFINISHED and not job._lost:
+                job._lost = _LEFT
+                self._wake(job)
+        self._drains.wake_all()
+
+    def close(self) -> None:
+        """Interrupt what still runs: the time of the queue is over. A lifecycle calls it; so does ``with``.
+
+        No attempt is spent on what is interrupted, and it is not recorded as failed or cancelled. Whoever waits for
+        it, or for a job that was left waiting, is told by a ``JobCancelled``.
+        """
+        if self._closing:
+            self._finishes_only = True
+            for record in self._store.records():
+                if record.state is JobState.RUNNING:
+                    self._interrupt(cast("Job", record))
+            self._abandon()
+
+
+def _let_go(error: BaseException) -> None:
+    """Let the local variables of an error's frames go, for its traceback is kept as long as the job."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__

@@ -1,0 +1,385 @@
+"""``Reception``: how handlers and jobs come into a queue."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypedDict, TypeVar, cast, overload
+
+from typing_extensions import Unpack, override
+
+from threadkit import _arguments, _fork
+from threadkit._calling import is_on_event_loop
+from threadkit._errors import Closed, DuplicateName, Full, WouldBlock
+from threadkit._handlers import Caller, Handler, SerialBy
+from threadkit._job import Job, enter_job, running_job
+from threadkit._limits import parse_rate
+from threadkit._records import JobRecord, JobState
+from threadkit._waitlist import Waitlist
+from threadkit.backoff import Retry
+from threadkit.events import JobSubmitted
+
+F = TypeVar("F", bound=Callable[..., Any])
+OnFull = Literal["block", "reject", "drop_oldest", "caller_runs"]
+OnConflict = Literal["return", "reject", "replace"]
+
+_ZERO = 0  # the very object that is the default, so that a look for it costs nothing
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The keywords of ``WorkQueue.submit()``."""
+
+    delay: float | timedelta
+    at: datetime | None
+    priority: int
+    key: str | None
+    on_conflict: OnConflict
+    retry: Retry | None
+    expires: float | timedelta | None
+    timeout: float | timedelta | None
+
+
+class Reception(Waitlist):
+    """The part of ``WorkQueue`` that takes handlers and jobs in."""
+
+    _on_full: OnFull
+
+    def _run(self, job: Job, caller: Caller) -> None:
+        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+
+    def _cancel(self, record: JobRecord, why: str) -> bool:
+        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+
+    def _new_caller(self) -> Caller:
+        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+
+    @override
+    def _reset(self) -> None:
+        super()._reset()
+        self._prefix = secrets.token_hex(4)  # of the ids; another one in a forked child
+        self._numbers = itertools.count(1)
+
+    @overload
+    def handler(self, name: F, /) -> F: ...
+    @overload
+    def handler(
+        self,
+        name: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        rate: str | tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> Callable[[F], F]: ...
+    def handler(
+        self,
+        name: str | F | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        rate: str | tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> F | Callable[[F], F]:
+        """Have the decorated function do the jobs of its name; the function stays as it is.
+
+        It is ``f(payload)`` or ``f(payload, ctx: JobContext)``, plain or ``async``. Use the decorator bare or with
+        arguments. A job that a limit keeps from running holds no worker and stands in no other job's way.
+
+        Args:
+            name: what jobs are submitted by; None takes the function's name.
+            retry: how its jobs are tried again; None is the queue's way.
+            timeout: seconds that an attempt has. When they are over the attempt's token is set; a handler that raises
+                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: a handler that
+                never looks at its token goes on, and keeps its worker.
+            concurrency: how many of its jobs may run at once.
+            rate: how many may begin in a time: ``"10/s"``, ``"100/m"`` or ``(count, seconds)``. The bucket is full at
+                first, so as many as ``count`` may begin at once.
+            serial_by: a function of the payload. Jobs for which it returns the same run one at a time, in order; a
+                retry goes behind those that wait.
+
+        Raises:
+            DuplicateName: there is a handler of that name.
+            TypeError: the function cannot be called with a payload; or an argument is of the wrong kind.
+            ValueError: an argument is out of range.
+        """
+        if callable(name):
+            self._add_handler(_arguments.name_of(name, "handler"), name)
+            return name
+        if name is not None:
+            _arguments.text(name, "name")
+
+        def decorate(func: F) -> F:
+            own_name = name if name is not None else _arguments.name_of(func, "handler")
+            self._add_handler(
+                own_name,
+                func,
+                retry=None if retry is None else retry_of(retry),
+                timeout=_arguments.timeout(timeout),
+                concurrency=None if concurrency is None else _arguments.count(concurrency, "concurrency"),
+                rate=None if rate is None else parse_rate(rate),
+                serial_by=None if serial_by is None else _arguments.function(serial_by, "serial_by"),
+            )
+            return func
+
+        return decorate
+
+    def declare(self, name: str) -> None:
+        """Take jobs of this name in before there is a handler for it; they wait until there is.
+
+        Raises:
+            TypeError: it is no text.
+            ValueError: it is empty.
+        """
+        self._handlers.declare(_arguments.text(name, "name"))
+
+    def _add_handler(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        rate: tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> None:
+        handler = Handler(
+            name, func, retry=retry, timeout=timeout, concurrency=concurrency, rate=rate, serial_by=serial_by
+        )
+        self._set_limits(handler)
+        self._handlers.add(handler)
+        self._clear_shelf(name)
+
+    def submit(
+        self,
+        name_or_handler: str | Callable[..., Any],
+        payload: Any = None,
+        *,
+        delay: float | timedelta = _ZERO,
+        at: datetime | None = None,
+        priority: int = _ZERO,
+        key: str | None = None,
+        on_conflict: OnConflict = "return",
+        retry: Retry | None = None,
+        expires: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Job:
+        """Have a job done, and return at once; also before ``start()``.
+
+        Args:
+            name_or_handler: the name of a handler, or the handler itself.
+            payload: what the handler is given.
+            delay: seconds until it may run.
+            at: an aware point in time from which on it may run, instead of a delay. The delay is worked out now.
+            priority: the highest first; those of one priority in order. Meant for a handful of levels.
+            key: at most one unfinished job has this key.
+            on_conflict: what happens if one has: ``"return"`` returns it, ``"reject"`` raises ``DuplicateName``,
+                ``"replace"`` cancels it and takes the new one; if it runs, its token is set.
+            retry: how it is tried again; None is the handler's way, or the queue's.
+            expires: seconds after which it is not begun any more, but expires.
+            timeout: seconds that an attempt has; None is the handler's. See ``handler()``.
+
+        Raises:
+            Closed: the queue has been stopped, or was while this call waited.
+            Full: as many jobs wait as may, and the policy is to refuse.
+            WouldBlock: as many wait, the policy is to wait, and this is an event loop's thread (use ``asubmit()``) or a
+                job of this very queue.
+            UnknownHandler: there is no handler of this name.
+            DuplicateName: the key is taken, and ``on_conflict`` is ``"reject"``.
+            ForkedError: the queue belongs to the parent process.
+            TypeError: an argument is of the wrong kind.
+            ValueError: an argument is out of range; or both ``delay`` and ``at`` are given.
+        """
+        job, due = self._make(name_or_handler, payload, delay, at, priority, key, on_conflict, retry, expires, timeout)
+        holder = self._holder(job, on_conflict)
+        if holder is not None:
+            return holder
+        if not self._permits.take_now() and not self._make_room(job, due):
+            return self._run_here(job, on_conflict)
+        return self._take_in(job, due, on_conflict)
+
+    async def asubmit(
+        self, name_or_handler: str | Callable[..., Any], payload: Any = None, **options: Unpack[SubmitOptions]
+    ) -> Job:
+        """Do as ``submit()``, but wait for room without blocking the event loop.
+
+        It waits where the policy is ``"block"``, and where it is ``"caller_runs"``: a handler would block the loop.
+
+        Raises:
+            WouldBlock: as many wait as may, and this is a job of this very queue.
+            Closed, Full, UnknownHandler, DuplicateName, ForkedError, TypeError, ValueError: as ``submit()``.
+        """
+        job, due = self._make(name_or_handler, payload, **options)
+        on_conflict = options.get("on_conflict", "return")
+        holder = self._holder(job, on_conflict)
+        if holder is not None:
+            return holder
+        if not self._permits.take_now():
+            if self._on_full in {"reject", "drop_oldest"}:
+                self._make_room(job, due)
+            else:
+                self._refuse_own_job("asubmit()")
+                if not await self._permits.take_on_loop(lambda: self._closing):
+                    raise Closed(self.kind, self.name)
+        return self._take_in(job, due, on_conflict)
+
+    def submit_many(self, name_or_handler: str | Callable[..., Any], payloads: Iterable[Any]) -> list[Job]:
+        """Submit a job for each payload, in order.
+
+        Args:
+            name_or_handler: the name of a handler, or the handler itself.
+            payloads: what the handler is given.
+
+        Raises:
+            Closed, Full, WouldBlock, UnknownHandler, ForkedError, TypeError: as ``submit()``; the jobs before the one
+                that was refused are in the queue.
+        """
+        return [self.submit(name_or_handler, payload) for payload in payloads]
+
+    def _make(
+        self,
+        name_or_handler: str | Callable[..., Any],
+        payload: Any,
+        delay: float | timedelta = _ZERO,
+        at: datetime | None = None,
+        priority: int = _ZERO,
+        key: str | None = None,
+        on_conflict: OnConflict = "return",
+        retry: Retry | None = None,
+        expires: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> tuple[Job, float | None]:
+        """Look at everything, and return the new job with the moment at which it may run, if that is not now."""
+        if self._generation != _fork.generation():
+            self._refuse_forked()
+        self._refuse_closed()
+        name = self._handlers.name_of(name_or_handler)
+        number = next(self._numbers)
+        job = Job(self, f"{self._prefix}-{number:08d}", number, name, payload, self._clock.now())  # type: ignore[arg-type]  # all parts together are an Owner
+        if priority is not _ZERO:
+            if isinstance(priority, bool) or not isinstance(priority, int):
+                raise TypeError(f"priority must be a whole number, not {priority!r}")
+            job.priority = priority
+        if key is not None:
+            job.key = _arguments.text(key, "key")
+        if on_conflict != "return":
+            _arguments.choice(on_conflict, "on_conflict", ("return", "reject", "replace"))
+        if retry is not None:
+            job.retry = retry_of(retry)
+        if timeout is not None:
+            job.timeout = _arguments.timeout(timeout)
+        if expires is not None and (seconds := _arguments.timeout(expires, "expires")) is not None:
+            job.expires_at = self._clock.monotonic() + seconds
+        self._serialize(job, self._handlers.get(name))
+        if delay is _ZERO and at is None:
+            return job, None
+        return job, self._due(delay, at)
+
+    def _due(self, delay: float | timedelta, at: datetime | None) -> float | None:
+        seconds = _arguments.seconds(delay, "delay")
+        if at is not None:
+            if delay is not _ZERO:
+                raise ValueError(f"delay and at exclude each other, but are {delay!r} and {at!r}")
+            seconds = (_arguments.instant(at, "at") - self._clock.now()).total_seconds()
+        return self._clock.monotonic() + seconds if seconds > 0 else None
+
+    def _holder(self, job: Job, on_conflict: OnConflict) -> Job | None:
+        """Return the unfinished job that has the same key, where that is what the user wants."""
+        if job.key is None or on_conflict == "replace":
+            return None
+        holder = cast("Job | None", self._store.holder(job.key))
+        if holder is not None and on_conflict == "reject":
+            raise DuplicateName("job", job.key)
+        return holder
+
+    def _make_room(self, job: Job, due: float | None) -> bool:
+        """Get a permit although there is none, as the policy says; False: run the job here and now."""
+        if self._on_full == "block":
+            if is_on_event_loop():
+                raise WouldBlock("submit()", "an event loop's thread", "await asubmit()")
+            self._refuse_own_job("submit()")
+            if not self._permits.take(None, lambda: self._closing):
+                raise Closed(self.kind, self.name)
+            return True
+        if self._on_full == "drop_oldest":
+            while not self._permits.take_now():
+                oldest = self._store.claim_oldest()
+                if oldest is None:
+                    raise Full(self.kind, self.name, self._maxsize)
+                self._drop(oldest)
+            return True
+        if self._on_full == "reject" or due is not None or is_on_event_loop():
+            raise Full(self.kind, self.name, self._maxsize)
+        handler = self._handlers.get(job.name)
+        if handler is None or handler.limits is not None:
+            raise Full(self.kind, self.name, self._maxsize)
+        return False
+
+    def _take_in(self, job: Job, due: float | None, on_conflict: OnConflict) -> Job:
+        """Add a job that has a permit."""
+        if due is not None:
+            job.state = JobState.SCHEDULED
+        holder = self._store.add(job, replace=on_conflict == "replace")
+        if holder is not None:
+            if on_conflict != "replace":  # it has come this very moment
+                self._permits.give()
+                return self._holder(job, on_conflict) or cast("Job", holder)
+            self._cancel(holder, "was replaced")
+        if self._is_heard():
+            self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
+        try:
+            if job.expires_at is not None:
+                self._call_at(job.expires_at, self._expire, job)
+            if due is not None:
+                self._call_at(due, self._promote, job)
+            else:
+                self._offer(job)
+        except RuntimeError:  # no thread is to be had for the timer: nothing half-submitted stays behind
+            self._take_back(job)
+            raise
+        if self._closing and self._take_back(job):
+            raise Closed(self.kind, self.name)
+        return job
+
+    def _take_back(self, job: Job) -> bool:
+        """Undo a submit; return False where the job runs already, and the submit stands."""
+        if not self._store.remove(job):
+            return False
+        self._forget_calls(job)
+        self._permits.give()
+        return True
+
+    def _run_here(self, job: Job, on_conflict: OnConflict) -> Job:
+        """Run a job in the thread that submits it."""
+        self._owe_permit()  # as every job that waits has one, which it gives back as it begins
+        holder = self._store.add(job, replace=on_conflict == "replace")
+        if holder is not None:
+            if on_conflict != "replace":
+                self._permits.give()
+                return cast("Job", holder)
+            self._cancel(holder, "was replaced")
+        if self._is_heard():
+            self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
+        if self._store.move(job, JobState.PENDING, JobState.RUNNING):
+            outer, caller = running_job(), self._new_caller()
+            try:
+                self._run(job, caller)
+            finally:
+                enter_job(outer)
+                caller.close()
+        return job
+
+
+def retry_of(value: Retry) -> Retry:
+    """Return what the user gave as a ``Retry``.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, Retry):
+        raise TypeError(f"retry must be a Retry, not {value!r}")
+    return value

@@ -1,0 +1,229 @@
+"""What is known about a job: its state, its errors, its record; and the figures of a queue."""
+
+from __future__ import annotations
+
+import enum
+import traceback
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from threadkit.backoff import Retry
+from threadkit.events import describe
+
+
+class JobState(enum.StrEnum):
+    """Where a job is in its life. It is a string, so ``job.state == "failed"`` works.
+
+    ::
+
+        SCHEDULED --> PENDING --> RUNNING --> COMPLETED, FAILED, CANCELLED or DISCARDED
+                         ^           |
+                         `-RETRYING--'           what waits may also end CANCELLED or EXPIRED
+
+    Example:
+        >>> JobState.FAILED.is_finished, JobState.RETRYING.is_finished
+        (True, False)
+    """
+
+    SCHEDULED = "scheduled"
+    """It waits for its time."""
+    PENDING = "pending"
+    """It could run, and waits for a worker."""
+    RUNNING = "running"
+    """Its handler has been called."""
+    RETRYING = "retrying"
+    """An attempt failed, and the next one waits for its time."""
+    COMPLETED = "completed"
+    """It has a result."""
+    FAILED = "failed"
+    """Its last attempt failed: it is a dead letter."""
+    CANCELLED = "cancelled"
+    """It was cancelled, replaced or dropped."""
+    EXPIRED = "expired"
+    """Nobody began it in time."""
+    DISCARDED = "discarded"
+    """Its handler gave it up."""
+
+    @property
+    def is_finished(self) -> bool:
+        """True for the five states from which a job does not go on by itself."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.DISCARDED})
+UNFINISHED = frozenset(JobState) - FINISHED
+
+
+@attrs.frozen
+class JobError:
+    """What one attempt of a job raised.
+
+    Attributes:
+        attempt: the number of the attempt; the first is 1.
+        at: when, in UTC.
+        error: the exception. The local variables of its frames have been let go.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> print(JobError(2, datetime(2026, 1, 1, tzinfo=UTC), OSError("no disk")))
+        attempt 2: OSError: no disk
+    """
+
+    attempt: int
+    at: datetime
+    error: BaseException
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as text."""
+        return "".join(traceback.format_exception(self.error))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values: the error and its traceback as text, the time in ISO 8601."""
+        return {
+            "attempt": self.attempt,
+            "at": self.at.isoformat(),
+            "error": describe(self.error),
+            "traceback": self.traceback,
+        }
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt}: {describe(self.error)}"
+
+
+class Progress(float):
+    """How far a job says it is: a number from 0 to 1 that carries a message."""
+
+    __slots__ = ("message",)
+
+    def __new__(cls, fraction: float = 0.0, message: str = "") -> Progress:  # noqa: PYI034 - nobody derives from it
+        """Make one."""
+        progress = super().__new__(cls, fraction)
+        progress.message = message
+        return progress
+
+    message: str
+
+
+NO_PROGRESS = Progress()
+
+
+class JobRecord:
+    """Everything that is known about a job. A store keeps these; the queue's ``Job`` is one that can be waited for.
+
+    ``state`` and ``fate`` change by the store's ``move()``, ``condemn()`` and ``settle()`` only. The rest is written by
+    whoever owns the job at that moment: who submits it, then the worker that runs it.
+    """
+
+    # Slots, and one __init__ by hand: a queue makes some 100,000 of these a second.
+    __slots__ = (
+        "__weakref__",
+        "attempts",
+        "begun",
+        "created_at",
+        "delay",
+        "entries",
+        "errors",
+        "expires_at",
+        "fate",
+        "finished_at",
+        "first_begun",
+        "id",
+        "key",
+        "meta",
+        "name",
+        "number",
+        "passed",
+        "payload",
+        "priority",
+        "progress",
+        "retry",
+        "serial",
+        "started_at",
+        "state",
+        "timeout",
+        "turn",
+        "value",
+        "why",
+    )
+
+    def __init__(self, job_id: str, number: int, name: str, payload: Any, created_at: datetime) -> None:
+        self.id = job_id
+        self.number = number  # unique in its queue; what is spread by it is spread evenly
+        self.name = name  # of the handler
+        self.payload = payload
+        self.priority = 0
+        self.key: str | None = None
+        self.retry: Retry | None = None  # None: the handler's or the queue's
+        self.timeout: float | None = None
+        self.serial: Any = None  # what its handler's serial_by said
+        self.state = JobState.PENDING
+        self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
+        self.turn = 0  # its place in the line, among those of its priority
+        self.passed = 0  # how many of its handler's limits let it pass
+        self.entries: tuple[list[Any], ...] = ()  # what a timer holds for it
+        self.attempts = 0
+        self.errors: tuple[JobError, ...] = ()
+        self.progress = NO_PROGRESS
+        self.meta: dict[str, Any] = {}
+        self.created_at = created_at
+        self.started_at: datetime | None = None  # the last attempt
+        self.finished_at: datetime | None = None
+        # Moments of the clock's monotonic(), and the last delay, in seconds.
+        self.expires_at: float | None = None
+        self.first_begun: float | None = None
+        self.begun = 0.0
+        self.delay = 0.0
+        self.value: Any = None  # what the handler returned
+        self.why = ""  # why it has no result
+
+
+@attrs.frozen
+class QueueStats:
+    """The figures of a queue, as of one moment: ``submitted`` is the sum over the nine states.
+
+    Attributes:
+        submitted: the jobs that were taken in.
+        scheduled: they wait for their time.
+        pending: they could run.
+        running: their handlers have been called.
+        retrying: they wait for their next attempt.
+        completed: they have a result.
+        failed: they are dead letters.
+        cancelled: they were cancelled, replaced or dropped.
+        expired: nobody began them in time.
+        discarded: their handlers gave them up.
+        retries: how often an attempt was followed by a delay and another one.
+        interrupted: how often the end of the queue cut an attempt short.
+        workers: the threads there are.
+        paused: whether no job is begun at present.
+
+    Example:
+        >>> from threadkit import WorkQueue
+        >>> queue = WorkQueue(workers=0)
+        >>> queue.declare("later")
+        >>> job = queue.submit("later")
+        >>> queue.stats().submitted, queue.stats().pending
+        (1, 1)
+    """
+
+    submitted: int
+    scheduled: int
+    pending: int
+    running: int
+    retrying: int
+    completed: int
+    failed: int
+    cancelled: int
+    expired: int
+    discarded: int
+    retries: int
+    interrupted: int
+    workers: int
+    paused: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return attrs.asdict(self)

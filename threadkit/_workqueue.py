@@ -1,0 +1,271 @@
+"""``WorkQueue``: jobs by the name of their handler, done by threads of its own, with nothing lost from sight."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import Executor
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, cast
+
+from typing_extensions import override
+
+from threadkit import _arguments
+from threadkit._clock import Clock, deadline_after
+from threadkit._dispatcher import Dispatcher
+from threadkit._job import Job
+from threadkit._reception import OnFull, Reception, retry_of
+from threadkit._records import UNFINISHED, JobState, QueueStats
+from threadkit.backoff import Retry
+from threadkit.stores import JobStore, MemoryStore
+
+_RETRY = Retry()
+
+
+class WorkQueue(Dispatcher, Reception):
+    """A job queue inside the process: handlers by name, retries, delays, priorities, limits, dead letters.
+
+    Jobs are kept in memory. Nothing is lost from sight: each job has a record, and at every moment the jobs submitted
+    are the sum over the nine states of ``JobState``.
+
+    Stopping: a stopped queue takes nothing new. With ``on_stop="drain"`` it does what is ready and what runs, with
+    ``"finish"`` only what runs; jobs that wait for their time are left, and ``work_left()`` counts them. What still
+    runs when its time is over is interrupted: no attempt is spent. Nobody is left waiting: ``result()`` of whatever is
+    left raises ``JobCancelled``.
+
+    Args:
+        name: its name, and that of its threads.
+        workers: how many threads run jobs. 0 is for a queue that only takes jobs in, until ``resize()``.
+        maxsize: how many jobs may wait (scheduled, pending or retrying); those that run do not count. ``inf`` is no
+            limit. Retries are never refused, so for a while there may be more.
+        on_full: what ``submit()`` does when as many wait: ``"block"`` until one does not; ``"reject"`` by ``Full``;
+            ``"drop_oldest"`` cancels the pending job that has waited longest; ``"caller_runs"`` has the submitting
+            thread run the new job at once. Where nothing pends that could be dropped, or where the new job is delayed
+            or its handler has limits and so cannot run at once, those two raise ``Full``.
+        store: where jobs are kept; None is a ``stores.MemoryStore()``.
+        executor: a ``concurrent.futures.Executor`` on which handlers run, as many at once as there are workers. None
+            is the workers themselves. With processes, handlers, payloads and results must be picklable, and there is no
+            context to ask for.
+        retry: how often, and how soon, a job whose handler raises is tried again.
+        keep: how many finished jobs are remembered; older ones are forgotten, but still counted.
+        on_stop: what a stop finishes: ``"drain"`` or ``"finish"``; see above. None is ``"drain"`` for jobs in memory,
+            ``"finish"`` for a durable store.
+        clock: where time comes from; None inherits the lifecycle's.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: an argument is out of range.
+        StoreError: the store is another queue's.
+
+    Example:
+        >>> with WorkQueue(workers=2) as queue:
+        ...     @queue.handler
+        ...     def greet(name):
+        ...         return f"hello {name}"
+        ...     job = queue.submit("greet", "Ada")
+        ...     print(job.result(timeout=5))
+        hello Ada
+        >>> queue.stats().completed
+        1
+    """
+
+    def __init__(
+        self,
+        name: str = "jobs",
+        *,
+        workers: int = 4,
+        maxsize: float = 10_000,
+        on_full: OnFull = "block",
+        store: JobStore | None = None,
+        executor: Executor | None = None,
+        retry: Retry = _RETRY,
+        keep: int = 10_000,
+        on_stop: Literal["drain", "finish"] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        store = store if store is not None else MemoryStore()
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
+        self._on_full: OnFull = _arguments.choice(on_full, "on_full", ("block", "reject", "drop_oldest", "caller_runs"))
+        if on_stop is None:
+            on_stop = "finish" if store.durable else "drain"
+        super().__init__(
+            name,
+            workers=_arguments.count(workers, "workers", minimum=0),
+            maxsize=_arguments.limit(maxsize, "maxsize"),
+            store=store,
+            executor=executor,
+            retry=retry_of(retry),
+            keep=_arguments.count(keep, "keep", minimum=0),
+            on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
+            clock=clock,
+        )
+
+    # -- looking at jobs ----------------------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a job by its id; None where there was none, or it has been forgotten."""
+        self._refuse_forked()
+        return cast("Job | None", self._store.get(job_id))
+
+    def jobs(self, state: JobState | str | None = None) -> list[Job]:
+        """Return the jobs that are remembered, in the order of their coming.
+
+        Args:
+            state: only those in this state.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        self._refuse_forked()
+        wanted = None if state is None else JobState(state)
+        return [cast("Job", record) for record in self._store.records() if wanted is None or record.state is wanted]
+
+    def dead_letters(self) -> list[Job]:
+        """Return the jobs whose last attempt failed."""
+        return self.jobs(JobState.FAILED)
+
+    def position(self, job_id: str) -> int | None:
+        """Return how many pending jobs come before this one: 0 is next. None where it is not pending.
+
+        A limit of its handler may hold a job back longer, and one whose handler is only declared comes last. Linear in
+        the number of jobs that are remembered.
+        """
+        job = self.get(job_id)
+        if job is None or job.state is not JobState.PENDING:
+            return None
+        place = _place(job)
+        return sum(1 for other in self.jobs(JobState.PENDING) if _place(other) < place)
+
+    def stats(self) -> QueueStats:
+        """Return the figures, as of one moment: ``submitted`` is the sum over the nine states."""
+        self._refuse_forked()
+        counts = self._store.counts()
+        return QueueStats(
+            submitted=sum(counts.values()),
+            **{str(state): count for state, count in counts.items()},
+            **self._counters.snapshot(),
+            workers=len(self._crew),
+            paused=self._paused,
+        )
+
+    @override
+    def work_left(self) -> int:
+        """Return how many jobs have not finished."""
+        counts = self._store.counts()
+        return sum(counts[state] for state in UNFINISHED)
+
+    @override
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that run jobs."""
+        return self._crew.threads()
+
+    # -- steering -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job.
+
+        One that waits is CANCELLED at once. One that runs has its token set, and is CANCELLED as soon as its handler
+        returns or raises, whatever that is.
+
+        Returns:
+            True where the job is, or will be, CANCELLED by this or an earlier call; False where it is unknown, or has
+            come to another end.
+        """
+        job = self.get(job_id)
+        return job is not None and self._cancel(job, "was cancelled")
+
+    def replay(self, job_id: str) -> Job | None:
+        """Have a dead letter tried again, as often as a new job. Its errors are kept.
+
+        Returns:
+            the job; None where no dead letter has this id.
+
+        Raises:
+            Closed: the queue has been stopped.
+            DuplicateName: another unfinished job has its key by now.
+        """
+        self._refuse_forked()
+        self._refuse_closed()
+        job = self.get(job_id)
+        return job if job is not None and self._revive(job) else None
+
+    def pause(self) -> None:
+        """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in."""
+        self._refuse_forked()
+        self._paused = True
+
+    def resume(self) -> None:
+        """Begin jobs again."""
+        self._refuse_forked()
+        self._paused = False
+        self._bell.ring_all()
+
+    def resize(self, workers: int) -> None:
+        """Change the number of worker threads. Those that are too many end after their present job.
+
+        Args:
+            workers: how many.
+
+        Raises:
+            Closed: the queue has been stopped.
+            TypeError: it is no whole number.
+            ValueError: it is negative.
+        """
+        self._refuse_forked()
+        self._resize(_arguments.count(workers, "workers", minimum=0))
+
+    def drain(self, timeout: float | timedelta | None = None, *, delayed: bool = True) -> bool:
+        """Wait until nothing is left: no job is scheduled, pending, running or retrying.
+
+        Args:
+            timeout: how long at most, in seconds; None and ``inf`` are for ever.
+            delayed: False does not wait for scheduled jobs.
+
+        Returns:
+            True when nothing is left; False when the time was over first, or the queue ended and left something.
+
+        Raises:
+            WouldBlock: called by a job of this queue, which would wait for itself.
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+        """
+        self._refuse_forked()
+        deadline = deadline_after(self._clock, _arguments.timeout(timeout))
+        self._refuse_own_job("drain()")
+        unfinished = UNFINISHED if delayed else UNFINISHED - {JobState.SCHEDULED}
+
+        def is_empty() -> bool:
+            counts = self._store.counts()
+            return not any(counts[state] for state in unfinished)
+
+        while not self._drains.wait(self._clock, is_empty, deadline):
+            if self._is_abandoned or (deadline is not None and self._clock.monotonic() >= deadline):
+                return is_empty()
+        return True
+
+    @override
+    def begin_exit(self) -> None:
+        """The interpreter exits: finish what runs, and begin nothing more."""
+        self._finishes_only = True
+        super().begin_exit()
+
+    @override
+    def finish_exit(self, deadline: float) -> list[str]:
+        """Wait for the end until a deadline of the system's clock, and interrupt what goes on then."""
+        stuck = super().finish_exit(deadline)
+        self.close()
+        return stuck
+
+    @override
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(exc_type, exc, traceback)
+        self.close()
+
+
+def _place(job: Job) -> tuple[int, float, int]:
+    """Return what pending jobs are sorted by. One that was never in the line stands at its end."""
+    return -job.priority, job.turn or math.inf, job.number

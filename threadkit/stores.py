@@ -1,0 +1,331 @@
+"""Where a queue keeps its jobs: the protocol ``JobStore``, and ``MemoryStore``.
+
+A store decides who is first. Whatever several want to do to the same job (run it, cancel it, let it expire), they ask
+the store to *move* it, and it grants that to one of them. What counts as done is what the store has accepted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from threadkit import _fork
+from threadkit._errors import DuplicateName, StoreError
+from threadkit._ledger import Ledger
+from threadkit._records import FINISHED, JobRecord, JobState
+
+__all__ = ["JobStore", "MemoryStore"]
+
+
+class JobStore(Protocol):
+    """What a queue asks of its store. Records go in, claims come out. Any thread may call.
+
+    A store that writes to a disk returns from ``add()``, ``move()`` and ``settle()`` when that is safe. It may hold a
+    ``settle()`` back until the same thread's next ``claim()`` and write both at once, as long as nobody sees the first
+    before.
+
+    Example:
+        >>> from threadkit import WorkQueue
+        >>> store = MemoryStore()
+        >>> WorkQueue(store=store).work_left()
+        0
+    """
+
+    durable: ClassVar[bool]
+    """Whether jobs outlive the process; it decides what a queue does with waiting jobs when it stops."""
+
+    def open(self, keep: int) -> None:
+        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
+
+        Raises:
+            StoreError: another queue uses it.
+        """
+        ...
+
+    def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
+        """Take a new job in, unless an unfinished one has its key. It is not ready before ``push()``.
+
+        Args:
+            record: the job.
+            replace: take it in anyway; the key is its own from now on.
+
+        Returns:
+            the unfinished job that has, or had, the same key.
+        """
+        ...
+
+    def remove(self, record: JobRecord) -> bool:
+        """Take a job out that has not begun, as if it had never been there; False where it has."""
+        ...
+
+    def push(self, record: JobRecord, *, front: bool = False) -> None:
+        """Put a pending job into the line, behind those of its priority or in front of them."""
+        ...
+
+    def pull(self, record: JobRecord) -> bool:
+        """Take a job out of the line; return False where it is not there."""
+        ...
+
+    def claim(self) -> JobRecord | None:
+        """Take the next job out of the line; None where it is empty. It stays pending until it is moved."""
+        ...
+
+    def claim_oldest(self) -> JobRecord | None:
+        """Take the job out of the line that has stood there longest, whatever its priority."""
+        ...
+
+    def has_ready(self) -> bool:
+        """Return whether there is a job in the line."""
+        ...
+
+    def move(
+        self, record: JobRecord, before: JobState, after: JobState, at: datetime | None = None, why: str = ""
+    ) -> bool:
+        """Move a job to another state; return False, and do nothing, where it is not in the first one."""
+        ...
+
+    def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
+        """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
+        ...
+
+    def settle(self, record: JobRecord, after: JobState, at: datetime, why: str = "") -> JobState:
+        """Move a job that has stopped running to another state, or to its fate; return which."""
+        ...
+
+    def revive(self, record: JobRecord) -> bool:
+        """Make a dead letter pending again; False where it is none, or has been forgotten.
+
+        Raises:
+            DuplicateName: an unfinished job has its key.
+        """
+        ...
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return a job, unless it is unknown or has been forgotten."""
+        ...
+
+    def holder(self, key: str) -> JobRecord | None:
+        """Return the unfinished job that has a key."""
+        ...
+
+    def records(self) -> list[JobRecord]:
+        """Return all jobs that are remembered, in the order of their coming."""
+        ...
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
+        ...
+
+
+class MemoryStore:
+    """Keeps jobs as long as the process lives; what a queue uses by default.
+
+    Example:
+        >>> from threadkit import WorkQueue
+        >>> queue = WorkQueue(store=MemoryStore(), workers=0)
+        >>> queue.stats().submitted
+        0
+    """
+
+    durable: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+
+    def open(self, keep: int) -> None:
+        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
+
+        Raises:
+            StoreError: another queue uses it.
+        """
+        if self._generation == _fork.generation():
+            raise StoreError("in memory", "another queue uses it; make one for each queue")
+        self._generation = _fork.generation()
+        self._keep = keep
+        self._ledger = Ledger()
+        # Single steps on a dict or deque (d[k] = v, pop, append, appendleft, popleft, remove, copy) are atomic, with
+        # and without the GIL: records compare by identity and ids are plain text, so no Python code runs inside.
+        self._table: dict[str, JobRecord] = {}
+        self._finished: deque[JobRecord] = deque()
+        self._turns = itertools.count(1)
+        # One deque for each priority, highest first. Copied on write, so claim() reads it without a lock.
+        self._lines: tuple[deque[JobRecord], ...] = ()
+        self._line_of: dict[int, deque[JobRecord]] = {}
+        self._lines_lock = threading.Lock()  # guards the making of lines
+        self._keys: dict[str, JobRecord] = {}
+        self._keys_lock = threading.Lock()  # guards _keys; held while a keyed job changes its state for good
+
+    def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
+        """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
+        if record.key is not None:
+            with self._keys_lock:
+                holder = self._keys.get(record.key)
+                if holder is not None and not replace:
+                    return holder
+                self._keys[record.key] = record
+                self._ledger.enter(record)
+                self._table[record.id] = record
+            return holder
+        self._ledger.enter(record)
+        self._table[record.id] = record
+        return None
+
+    def remove(self, record: JobRecord) -> bool:
+        """Take a job out that has not begun, as if it had never been there; False where it has."""
+        if not self._ledger.strike(record, record.state):
+            return False
+        self.pull(record)
+        if record.key is not None:
+            with self._keys_lock:
+                self._drop_key(record)
+        self._table.pop(record.id, None)
+        return True
+
+    def push(self, record: JobRecord, *, front: bool = False) -> None:
+        """Put a pending job into the line, behind those of its priority or in front of them."""
+        try:
+            line = self._line_of[record.priority]
+        except KeyError:
+            line = self._make_line(record.priority)
+        if front:
+            line.appendleft(record)
+        else:
+            record.turn = next(self._turns)
+            line.append(record)
+
+    def pull(self, record: JobRecord) -> bool:
+        """Take a job out of the line; return False where it is not there. Linear in its length."""
+        line = self._line_of.get(record.priority)
+        if line is None:
+            return False
+        try:
+            line.remove(record)
+        except ValueError:
+            return False
+        return True
+
+    def claim(self) -> JobRecord | None:
+        """Take the next job out of the line; None where it is empty."""
+        for line in self._lines:
+            if line:
+                try:
+                    return line.popleft()
+                except IndexError:  # somebody else has just taken the last one
+                    continue
+        return None
+
+    def claim_oldest(self) -> JobRecord | None:
+        """Take the job out of the line that has stood there longest, whatever its priority."""
+        while True:
+            heads = []
+            for line in self._lines:
+                try:
+                    heads.append(line[0])
+                except IndexError:
+                    continue
+            if not heads:
+                return None
+            oldest = min(heads, key=lambda record: record.turn)
+            if self.pull(oldest):
+                return oldest
+
+    def has_ready(self) -> bool:
+        """Return whether there is a job in the line."""
+        return any(self._lines)
+
+    def move(
+        self, record: JobRecord, before: JobState, after: JobState, at: datetime | None = None, why: str = ""
+    ) -> bool:
+        """Move a job to another state; return False, and do nothing, where it is not in the first one."""
+        if after not in FINISHED:
+            return self._ledger.move(record, before, after, at, why)
+        if record.key is None:
+            moved = self._ledger.move(record, before, after, at, why)
+        else:
+            with self._keys_lock:
+                moved = self._ledger.move(record, before, after, at, why)
+                if moved:
+                    self._drop_key(record)
+        if moved:
+            self._remember(record)
+        return moved
+
+    def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
+        """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
+        return self._ledger.condemn(record, fate, why)
+
+    def settle(self, record: JobRecord, after: JobState, at: datetime, why: str = "") -> JobState:
+        """Move a job that has stopped running to another state, or to its fate; return which."""
+        if record.key is None:
+            after = self._ledger.settle(record, after, at, why)
+        else:
+            with self._keys_lock:
+                after = self._ledger.settle(record, after, at, why)
+                if after in FINISHED:
+                    self._drop_key(record)
+        if after in FINISHED:
+            self._remember(record)
+        return after
+
+    def revive(self, record: JobRecord) -> bool:
+        """Make a dead letter pending again; False where it is none, or has been forgotten.
+
+        Raises:
+            DuplicateName: an unfinished job has its key.
+        """
+        with self._keys_lock:
+            if record.key is not None and record.key in self._keys:
+                raise DuplicateName("job", record.key)
+            try:
+                self._finished.remove(record)  # who succeeds owns it: it can neither be forgotten nor revived twice
+            except ValueError:
+                return False
+            if not self._ledger.move(record, JobState.FAILED, JobState.PENDING):
+                self._finished.append(record)
+                return False
+            if record.key is not None:
+                self._keys[record.key] = record
+        return True
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return a job, unless it is unknown or has been forgotten."""
+        return self._table.get(job_id)
+
+    def holder(self, key: str) -> JobRecord | None:
+        """Return the unfinished job that has a key."""
+        with self._keys_lock:
+            return self._keys.get(key)
+
+    def records(self) -> list[JobRecord]:
+        """Return all jobs that are remembered, in the order of their coming."""
+        return list(self._table.copy().values())
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
+        return self._ledger.snapshot()
+
+    def _make_line(self, priority: int) -> deque[JobRecord]:
+        with self._lines_lock:
+            if priority not in self._line_of:
+                line_of = {**self._line_of, priority: deque[JobRecord]()}
+                self._line_of = line_of
+                self._lines = tuple(line_of[each] for each in sorted(line_of, reverse=True))
+            return self._line_of[priority]
+
+    def _drop_key(self, record: JobRecord) -> None:
+        """Let go of a key that may be another job's by now. The lock MUST be held."""
+        assert record.key is not None  # noqa: S101 - for the type checkers
+        if self._keys.get(record.key) is record:
+            del self._keys[record.key]
+
+    def _remember(self, record: JobRecord) -> None:
+        """Keep a finished job, and forget the oldest one where there are too many."""
+        self._finished.append(record)
+        if len(self._finished) > self._keep:
+            try:
+                self._table.pop(self._finished.popleft().id, None)
+            except IndexError:  # somebody else has just forgotten the last one
+                return
