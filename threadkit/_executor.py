@@ -158,6 +158,7 @@ class BoundedExecutor(BaseComponent, Submitter):
             ...     executor.stats().workers
             8
         """
+        self._refuse_forked()
         _arguments.count(max_workers, "max_workers")
         if self._inner is not None:
             raise RuntimeError(
@@ -177,6 +178,7 @@ class BoundedExecutor(BaseComponent, Submitter):
             ...     executor.stats().completed
             1
         """
+        self._refuse_forked()
         lane, intake = self._lane, self._intake
         if lane is None or intake is None:
             return ExecutorStats(workers=self._max_workers)
@@ -213,6 +215,8 @@ class BoundedExecutor(BaseComponent, Submitter):
 
     @override
     def _launch(self) -> None:
+        if not threading.main_thread().is_alive():  # on 3.11 a thread could still be made, and would be killed
+            raise Closed(self.kind, self.name, "the interpreter exits")
         lane = self._new_lane()
         try:
             self._start_first_thread(lane)

@@ -66,6 +66,7 @@ class ThreadPool(Generic[Item]):
         "_on_end",
         "_on_saturated",
         "_saturated",
+        "_starting",
         "_surplus",
         "_workers",
     )
@@ -98,7 +99,8 @@ class ThreadPool(Generic[Item]):
         # even where a finalizer that strikes inside put() calls put(). free + taken - surplus = limit.
         self._numbers = itertools.count()
         self._free = deque(itertools.islice(self._numbers, max_workers))
-        self._workers: dict[int, threading.Thread | None] = {}  # by place; None until the thread has begun
+        self._starting: dict[int, None] = {}  # the places of threads that have not begun yet
+        self._workers: dict[int, threading.Thread] = {}  # by place
         self._surplus: deque[None] = deque()  # one for each thread that is to end with its place
         # Guards _limit, and has threads made one after the other: whoever finds every place taken and nobody at work
         # waits for the outcome. Reentrant for finalizers. No user code runs under it.
@@ -121,7 +123,7 @@ class ThreadPool(Generic[Item]):
             RuntimeError: the system or the interpreter gives no thread.
         """
         with self._growing:
-            if not self._workers:
+            if not self._workers and not self._starting:
                 self._spawn(self._free.popleft())
 
     def put(self, item: Item) -> None:
@@ -184,7 +186,7 @@ class ThreadPool(Generic[Item]):
         """Take nothing more; the threads end after what waits. Lock-free: callable from a signal handler."""
         self._closed = True
         self._bell.ring_all()
-        if not self._workers:
+        if self._is_over():
             self._ended.wake_all()
 
     def join(self, deadline: float | None) -> bool:
@@ -193,10 +195,10 @@ class ThreadPool(Generic[Item]):
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that are alive."""
-        return [thread for thread in self._workers.copy().values() if thread is not None]
+        return list(self._workers.copy().values())
 
     def _is_over(self) -> bool:
-        return self._closed and not self._workers
+        return self._closed and not self._starting and not self._workers
 
     def _grow(self, item: Item | None) -> None:
         """Make one more thread if there is a place for it; where there is none at all, take the item back and fail."""
@@ -208,20 +210,21 @@ class ThreadPool(Generic[Item]):
             try:
                 self._spawn(number)
             except RuntimeError:
-                if not self._workers and item is not None and self.withdraw(item):
+                if not self._workers and not self._starting and item is not None and self.withdraw(item):
                     raise
 
     def _spawn(self, number: int) -> None:
-        self._workers[number] = None
+        self._starting[number] = None
         try:
             self._clock.spawn(functools.partial(self._work, number), f"{self._name}_{number}")
         except BaseException:
-            del self._workers[number]
+            del self._starting[number]
             self._free.appendleft(number)
             raise
 
     def _work(self, place: int) -> None:
         self._workers[place] = threading.current_thread()
+        del self._starting[place]
         number: int | None = place if self._initialize() else self._leave(place, may_return=False)
         items = self._items
         while number is not None:
