@@ -222,7 +222,7 @@ class VirtualClock:
         frames = sys._current_frames()
         for thread in self._running():
             frame = frames.get(thread.ident or 0)
-            place = "".join(traceback.format_stack(frame)[-2:]) if frame else "(not begun)"
+            place = "".join(traceback.format_stack(frame)[-5:]) if frame else "(not begun)"
             lines.append(f"thread {thread.name!r} is still running:\n{place}")
         raise RuntimeError(
             f"not every thread on the virtual clock is parked after {_PATIENCE:g} real seconds; "
