@@ -31,6 +31,25 @@ class Gate:
         assert self._event.wait(PATIENCE), f"nobody opened the gate within {PATIENCE} s"
 
 
+class Blocker:
+    """A function that says when it is called, and returns when it is let go."""
+
+    def __init__(self) -> None:
+        self._inside = threading.Semaphore(0)
+        self._door = Gate()
+        self.let_go = self._door.open
+
+    def __call__(self) -> str:
+        self._inside.release()
+        self._door.pass_through()
+        return "let go"
+
+    def wait_until_called(self, times: int = 1) -> None:
+        """Wait for ``times`` more calls to have begun."""
+        for _ in range(times):
+            assert self._inside.acquire(timeout=PATIENCE), f"nobody called within {PATIENCE} s"
+
+
 class Background(Generic[T]):
     """A function that runs in a thread of its own; ``result()`` joins it and returns or raises its outcome."""
 

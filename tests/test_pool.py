@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
-from helpers import PATIENCE, Background, Gate
+from helpers import Background, Blocker, Gate
 
 from threadkit import SystemClock
 from threadkit._pool import ThreadPool
@@ -28,23 +28,6 @@ def pools() -> Iterator[list[ThreadPool]]:
     for pool in made:
         pool.close()
         assert pool.join(None)
-
-
-class Blocker:
-    """An item that says when it is called, and returns when it is let go."""
-
-    def __init__(self) -> None:
-        self._inside = threading.Semaphore(0)
-        self._door = Gate()
-        self.let_go = self._door.open
-
-    def __call__(self) -> None:
-        self._inside.release()
-        self._door.pass_through()
-
-    def wait_until_called(self, times: int = 1) -> None:
-        for _ in range(times):
-            assert self._inside.acquire(timeout=PATIENCE)
 
 
 class StingyClock(VirtualClock):
@@ -110,7 +93,7 @@ def test_idle_threads_end(clock: VirtualClock, pools: list[ThreadPool]) -> None:
 
 
 def test_an_item_that_comes_as_the_last_thread_leaves(clock: VirtualClock, pools: list[ThreadPool]) -> None:
-    """A thread whose time is over looks at the line once more after it has given its place back, and stays for an item."""
+    """A thread whose time is over gives its place back, then looks at the line once more, and stays for an item."""
     pools.append(pool := ThreadPool(clock, "p", 1, idle_timeout=10))
     seen: list[int] = []
     pool.put(lambda: seen.append(1))
