@@ -248,7 +248,6 @@ TICKS = Row(
     goals=(Goal("drift", 0.1), Goal("missed", 0)),
     size=120,
     quick=10,
-    baseline="a thread each, wait(interval)",
     note="schedule knows whole seconds only. Missed: not run by the end, be it left out or still to come.",
 )
 
