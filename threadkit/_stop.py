@@ -326,10 +326,7 @@ class StopHook:
     def remove(self) -> bool:
         """Take the callback back; return False where it was called, is being called, or was removed before."""
         removed = self._claim() is not None
-        for token in self._token._lineage:
-            token._hooks.pop(self, None)
-        if self._timer is not None and self._entry is not None:
-            self._timer.cancel(self._entry)
+        self._forget()
         return removed
 
     def _claim(self) -> Callable[[], object] | None:
@@ -339,22 +336,27 @@ class StopHook:
             return None
 
     def _watch(self, timer: Timer, expiry: float) -> None:
-        # The lineage is woken as a set() would have done it, for nobody else may be looking at the clock.
+        # Nobody else may be looking at the clock when the time is over.
         self._timer = timer
         self._entry = timer.at(expiry, lambda _: run_soon(self._run))
+        if not self._slot:  # it was claimed meanwhile, by somebody who found no entry to cancel
+            timer.cancel(self._entry)
+
+    def _forget(self) -> None:
+        for token in self._token._lineage:
+            token._hooks.pop(self, None)
+        if self._timer is not None and self._entry is not None:
+            self._timer.cancel(self._entry)
 
     def _run(self) -> None:
         callback = self._claim()
         if callback is None:
             return
-        for token in self._token._lineage:
-            token._hooks.pop(self, None)
+        self._forget()
         try:
             callback()
-        except Exception:  # the border of user code: one bad callback must not harm the next
-            _logger.exception("an on_stop callback of %r failed: %r", self._token, callback)
-        except BaseException as error:  # SystemExit and its like mean nothing on this thread
-            _logger.error("an on_stop callback of %r raised %r", self._token, error, exc_info=error)  # noqa: TRY400
+        except BaseException as error:  # the border of user code, and even SystemExit means nothing on this thread
+            _logger.error("an on_stop callback of %r failed: %r", self._token, callback, exc_info=error)  # noqa: TRY400
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
