@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
-from helpers import Background
+from helpers import PATIENCE, Background, Gate
 
 from threadkit._signals import Forced, SignalTrap
 
@@ -29,7 +31,7 @@ def test_first_asks_second_forces(trap: SignalTrap, calls: list[tuple[int, str]]
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Forced) as forced:
             signal.raise_signal(signal.SIGINT)
-    assert calls == [(signal.SIGTERM, "SIGTERM")]
+    assert calls[0] == (signal.SIGTERM, "SIGTERM")
     assert trap.signum == signal.SIGTERM
     assert forced.value.code == 130
 
@@ -72,3 +74,57 @@ def test_only_the_main_thread_can(trap: SignalTrap) -> None:
     with trap:
         Background(trap.restore).result()
         assert signal.getsignal(signal.SIGTERM) == trap._handle
+
+
+def test_a_signal_is_heard_while_the_main_thread_is_deaf(calls: list[tuple[int, str]]) -> None:
+    """The listener hears of a signal although the main thread, stuck in a lock, cannot run the handler."""
+    heard = Gate()
+    trap = SignalTrap(lambda signum, name: (calls.append((signum, name)), heard.open()))
+    with trap:
+        lock = threading.Lock()
+        lock.acquire()
+        killer = Background(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+        releaser = Background(lambda: (heard.pass_through(), lock.release()))
+        # A signal that another thread takes does not interrupt this wait: without the listener it would go on for ever.
+        assert lock.acquire(timeout=PATIENCE)
+        killer.result()
+        releaser.result()
+    assert calls[0] == (signal.SIGTERM, "SIGTERM")
+
+
+def test_other_signals_are_none_of_its_business(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:
+    """A signal of the user's own, with a handler of its own, is left to that."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: mine.append(signum))
+    try:
+        with trap:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert mine == [signal.SIGUSR1]
+    assert calls == []
+
+
+def test_a_host_that_listens_itself_is_left_alone(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:
+    """Where the wake-up descriptor is taken, as in an event loop's thread, it stays taken, and the handler does the work."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno())
+        try:
+            with trap:
+                signal.raise_signal(signal.SIGTERM)
+                assert ours.recv(1) == bytes([signal.SIGTERM])
+        finally:
+            assert signal.set_wakeup_fd(-1) == theirs.fileno()
+    assert calls == [(signal.SIGTERM, "SIGTERM")]
+
+
+def test_a_descriptor_that_was_taken_over_is_left_alone(trap: SignalTrap) -> None:
+    """Who takes the wake-up descriptor over while the trap is set keeps it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        with trap:
+            signal.set_wakeup_fd(theirs.fileno())
+        assert signal.set_wakeup_fd(-1) == theirs.fileno()

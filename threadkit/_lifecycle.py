@@ -267,7 +267,7 @@ class Lifecycle(Runner, Makers, Directory):
             component.observe(self._observers.tell)
         if runs:
             try:
-                self._registry.start(entry, self._start_timeout)
+                self._registry.bring_up(entry, self._start_timeout)
             except BaseException:
                 self._registry.discard(entry)
                 raise

@@ -12,7 +12,6 @@ Locks: ``_condition`` guards the table and the flags of its entries. Components 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import sys
 import threading
 import traceback
@@ -24,6 +23,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
+from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport, Outcome
 from threadkit._stop import StopToken
 from threadkit._waiting import Condition
@@ -91,7 +91,7 @@ class Registry:
     def __iter__(self) -> Iterator[Entry]:
         """Go through the entries as of now, in the order of their start."""
         with self._condition:
-            return iter(self._ordered())
+            return iter(start_order(self._entries.values()))
 
     def find(self, name: str) -> Entry:
         """Return an entry by name.
@@ -130,7 +130,8 @@ class Registry:
             phase: when it stops; None takes its own ``phase``, or the default of its kind.
             requires: names or components that must be up before it and go down after it.
             check: called by ``health()``; it raises, or returns False, where something is wrong.
-            must_exist: refuse ``requires`` that are not registered yet (before the start they may come later).
+            must_exist: the others are up already: refuse ``requires`` that are not registered, and count the component as
+                coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
 
         Raises:
             TypeError: it is no component.
@@ -153,10 +154,11 @@ class Registry:
                     raise UnknownComponent(name, self._entries)
             token = StopToken(component.name, clock=self._clock)
             entry = Entry(component, phase, names, check, self._count, token)
+            entry.starting = must_exist
             self._entries[entry.name] = entry
             try:
                 if names:  # only something that requires can close a circle
-                    self._ordered()
+                    start_order(self._entries.values())
             except DependencyCycle:
                 del self._entries[entry.name]
                 raise
@@ -203,6 +205,10 @@ class Registry:
             if entry.up or entry.starting:
                 return
             entry.starting = True
+        self.bring_up(entry, timeout)
+
+    def bring_up(self, entry: Entry, timeout: float | None) -> None:
+        """Do what ``start()`` does, for an entry that counts as coming up already."""
         try:
             if isinstance(entry.component, BaseComponent):
                 entry.component.start()
@@ -238,19 +244,8 @@ class Registry:
     def stages(self) -> list[list[Entry]]:
         """Return what is up, or coming up, in the order in which it must be told to stop."""
         with self._condition:
-            live = [entry for entry in self._ordered() if entry.up or entry.starting]
-        dependents: dict[str, list[str]] = {}
-        for entry in live:
-            for name in entry.requires:
-                dependents.setdefault(name, []).append(entry.name)
-        place: dict[str, tuple[int, int]] = {}  # phase, and depth in it
-        for entry in reversed(live):  # whoever requires something comes before it here
-            after = [place[name] for name in dependents.get(entry.name, ())]
-            place[entry.name] = max([(entry.phase, 0), *((phase, depth + 1) for phase, depth in after)])
-        stages: dict[tuple[int, int], list[Entry]] = {}
-        for entry in reversed(live):
-            stages.setdefault(place[entry.name], []).append(entry)
-        return [stages[key] for key in sorted(stages)]
+            live = [entry for entry in start_order(self._entries.values()) if entry.up or entry.starting]
+        return stop_stages(live)
 
     def stop(self, stages: list[list[Entry]], reason: str | None, deadline: float) -> Iterator[ComponentReport]:
         """Stop stage after stage; everything is told and joined before the deadline, or reported as stuck.
@@ -263,10 +258,21 @@ class Registry:
             remaining = deadline - self._clock.monotonic()
             share = min(whole / 10, remaining / (later + 1))
             stage_deadline = deadline - share * later
-            for entry in stage:
+            for entry in sorted(stage, key=self._must_be_waited_for):
+                self._await_start(entry, stage_deadline)
                 self._tell(entry, reason, deadline)
             for entry in stage:
                 yield self._gather(entry, stage_deadline)
+
+    @staticmethod
+    def _must_be_waited_for(entry: Entry) -> bool:
+        """Tell whether a component must have come up before it can be told to stop. threadkit's own need not."""
+        return entry.starting and not isinstance(entry.component, BaseComponent)
+
+    def _await_start(self, entry: Entry, deadline: float) -> None:
+        if self._must_be_waited_for(entry):
+            with self._condition:
+                self._condition.wait_until(lambda: not entry.starting, deadline)
 
     def give_up(self, joined: set[str]) -> list[ComponentReport]:
         """Report everything that is up, but for ``joined``, as it is now: a second signal leaves no time for more."""
@@ -316,46 +322,6 @@ class Registry:
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
         entry.failure = error
         self._on_failure(entry, error)
-
-    def _ordered(self) -> list[Entry]:
-        """Return all entries in the order of their start. The condition MUST be held.
-
-        Raises:
-            DependencyCycle: there is no such order.
-        """
-        missing = {entry.name: 0 for entry in self._entries.values()}
-        dependents: dict[str, list[str]] = {}
-        for entry in self._entries.values():
-            for name in set(entry.requires) & missing.keys():
-                missing[entry.name] += 1
-                dependents.setdefault(name, []).append(entry.name)
-        ready = [_rank(entry) for entry in self._entries.values() if not missing[entry.name]]
-        heapq.heapify(ready)
-        ordered: list[Entry] = []
-        while ready:
-            entry = self._entries[heapq.heappop(ready)[2]]
-            ordered.append(entry)
-            for name in dependents.get(entry.name, ()):
-                missing[name] -= 1
-                if not missing[name]:
-                    heapq.heappush(ready, _rank(self._entries[name]))
-        if len(ordered) < len(self._entries):
-            raise DependencyCycle(_cycle({name: self._entries[name].requires for name in missing if missing[name]}))
-        return ordered
-
-
-def _rank(entry: Entry) -> tuple[int, int, str]:
-    return (-entry.phase, entry.number, entry.name)
-
-
-def _cycle(waiting: dict[str, tuple[str, ...]]) -> list[str]:
-    """Follow the requirements of those that wait for each other until one comes again."""
-    path = [next(iter(waiting))]
-    while True:
-        following = next(name for name in waiting[path[-1]] if name in waiting)
-        if following in path:
-            return path[path.index(following) :]
-        path.append(following)
 
 
 def _check_shape(component: Component) -> None:

@@ -1,8 +1,12 @@
 """The operating system's signals, borrowed for a while: the first asks, the second forces.
 
-The handler does what a handler may: it stores a number and sets a token, which takes no lock. It logs nothing. The
-second signal raises ``Forced`` in the main thread, which is where Python runs handlers, so it gets out of any wait
-there.
+Python runs a handler in the main thread, between two steps of its program. A signal that strikes just before that thread
+goes to sleep in a lock is not seen until something else wakes it, which may be never; and on Windows a thread that waits for
+a lock sees no signal at all. So a *listener*, a thread that is parked in a socket, hears of each signal by the interpreter's
+wake-up descriptor and calls ``on_signal``, whatever the main thread does.
+
+Neither the listener nor the handler takes a lock, and neither logs. The second signal raises ``Forced`` in the main thread,
+so it gets out of any wait there.
 """
 
 from __future__ import annotations
@@ -11,7 +15,12 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+from threadkit._clock import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    import socket
 
 _STOPPING = ("SIGINT", "SIGTERM", "SIGBREAK")  # the last one is Windows' Ctrl-Break
 
@@ -30,13 +39,22 @@ class SignalTrap:
     A signal that this process was told to ignore (as a shell tells its background jobs about SIGINT) stays ignored.
 
     Args:
-        on_signal: called with the number and the name of the first signal, in the handler: it MUST be lock-free.
+        on_signal: called with the number and the name of a signal, in the handler or in the listener: it MUST be lock-free,
+            and bear being called twice.
     """
 
     def __init__(self, on_signal: Callable[[int, str], None]) -> None:
         self._on_signal = on_signal
         self._previous: dict[int, object] = {}
-        self.signum: int | None = None
+        self._noted: list[int] = []  # the first element is the signal that asked; append is atomic
+        self._is_handled = False  # written by the main thread alone
+        self._listener: threading.Thread | None = None
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+
+    @property
+    def signum(self) -> int | None:
+        """The number of the first signal, if one has come."""
+        return self._noted[0] if self._noted else None
 
     @staticmethod
     def is_possible() -> bool:
@@ -57,11 +75,13 @@ class SignalTrap:
             signum = getattr(signal, name, None)
             if signum is not None and signal.getsignal(signum) not in {signal.SIG_IGN, None}:
                 self._previous[signum] = signal.signal(signum, self._handle)
+        self._listen()
 
     def restore(self) -> None:
         """Give back what was taken, where nobody else has taken it since. Outside the main thread it does nothing."""
         if not self.is_possible():
             return
+        self._hang_up()
         while self._previous:
             signum, handler = self._previous.popitem()
             if signal.getsignal(signum) == self._handle:
@@ -77,7 +97,44 @@ class SignalTrap:
         self.restore()
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        if self.signum is not None:
+        if self._is_handled:
             raise Forced(signum)
-        self.signum = signum
+        self._is_handled = True
+        self._note(signum)
+
+    def _note(self, signum: int) -> None:
+        self._noted.append(signum)
         self._on_signal(signum, signal.Signals(signum).name)
+
+    def _listen(self) -> None:
+        import socket
+
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        previous = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        if previous != -1:  # the host, an event loop say, listens already, and wakes the main thread itself
+            signal.set_wakeup_fd(previous)
+            ours.close()
+            theirs.close()
+            return
+        self._ends = (ours, theirs)
+        self._listener = SYSTEM_CLOCK.spawn(self._hear, "threadkit-signals")
+
+    def _hear(self) -> None:
+        assert self._ends is not None
+        ours, _ = self._ends
+        while heard := ours.recv(1):  # nothing: hung up
+            if heard[0] in self._previous:  # other signals that have a handler are told here too
+                self._note(heard[0])
+
+    def _hang_up(self) -> None:
+        if self._ends is None or self._listener is None:
+            return
+        ours, theirs = self._ends
+        self._ends = None
+        current = signal.set_wakeup_fd(-1)
+        if current != theirs.fileno():  # somebody has taken it over since; leave it to them
+            signal.set_wakeup_fd(current)
+        theirs.close()
+        self._listener.join()  # its recv() has just ended
+        ours.close()

@@ -1,0 +1,189 @@
+"""Much of everything, under a switch interval of a microsecond. Runs in ``nox -s stress`` only."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from helpers import Background
+
+from threadkit import BoundedExecutor, Bus, Closed, Full, Lifecycle, ManagedThread, Message, StopToken, WorkQueue
+
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    """Have the interpreter switch threads a thousand times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts what is open in /proc")
+def test_ten_thousand_starts_and_stops_leave_nothing() -> None:
+    """Threads, open files and memory are flat over 10,000 lives of a managed thread."""
+
+    def live(times: int) -> None:
+        for _ in range(times):
+            with ManagedThread(lambda running: running.wait(), name="mayfly"):
+                pass
+
+    live(500)
+    threads, files = threading.active_count(), open_files()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    live(10_000)
+    assert threading.active_count() <= threads
+    assert open_files() <= files
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 8 * 1024  # kB
+
+
+def test_no_message_is_lost_or_doubled() -> None:
+    """Eight threads publish 5,000 messages each; every subscriber hears each of them once."""
+    bus = Bus()
+    heard: list[object] = []  # list.append is atomic
+    bus.on("numbers.*")(lambda message: heard.append(message.payload))
+
+    def publish(worker: int) -> None:
+        for number in range(5_000):
+            assert bus.publish(f"numbers.{worker}", (worker, number)).reached == 1
+
+    for one in [Background(lambda worker=worker: publish(worker)) for worker in range(8)]:
+        one.thread.join(300)
+        one.result()
+    assert len(heard) == len(set(heard)) == 40_000
+    bus.stop()
+
+
+def test_every_job_runs_once_and_the_figures_add_up() -> None:
+    """Four threads submit 5,000 jobs each to eight workers, while a fifth looks at the figures all the time."""
+    done: list[object] = []
+    queue = WorkQueue(workers=8, maxsize=500, keep=100)
+    queue.handler("note")(lambda payload: done.append(payload))
+    looking = threading.Event()
+
+    def submit(worker: int) -> None:
+        for number in range(5_000):
+            queue.submit("note", (worker, number))
+
+    def look() -> int:
+        looks = 0
+        while not looking.is_set():
+            figures = queue.stats().as_dict()
+            states = [value for name, value in figures.items() if name in STATES]
+            assert min(states) >= 0, figures
+            assert sum(states) == figures["submitted"], figures
+            looks += 1
+        return looks
+
+    with queue:
+        looker = Background(look)
+        crowd = [Background(lambda worker=worker: submit(worker)) for worker in range(4)]
+        for one in crowd:
+            one.thread.join(300)
+            one.result()
+        assert queue.drain(timeout=60)
+        looking.set()
+        assert looker.result() > 0
+    assert len(done) == len(set(done)) == 20_000
+    assert queue.stats().completed == 20_000
+
+
+STATES = {
+    "scheduled",
+    "pending",
+    "running",
+    "retrying",
+    "completed",
+    "failed",
+    "cancelled",
+    "expired",
+    "discarded",
+}
+
+
+def test_permits_never_leak() -> None:
+    """After 20,000 calls that returned, raised, were cancelled or refused, an executor takes as many as at first."""
+    with BoundedExecutor(4, max_pending=16, on_full="reject") as executor:
+
+        def use(worker: int) -> None:
+            for number in range(5_000):
+                try:
+                    future = executor.submit(divmod, number, number % 3)
+                except Full:
+                    continue
+                if number % 5 == worker:
+                    future.cancel()
+
+        for one in [Background(lambda worker=worker: use(worker)) for worker in range(4)]:
+            one.thread.join(300)
+            one.result()
+        gate = threading.Event()
+        while executor.stats().running or executor.stats().pending:
+            executor.submit(int).result(timeout=60) if executor.stats().pending < 8 else None
+        futures = [executor.submit(gate.wait, 60) for _ in range(20)]
+        with pytest.raises(Full):
+            executor.submit(int)
+        gate.set()
+        assert all(future.result(timeout=60) for future in futures)
+
+
+def test_tokens_wake_everybody_every_time() -> None:
+    """Over 2,000 rounds, eight waiters on a tree of tokens are all woken by a set that races with their wait."""
+    for _ in range(2_000):
+        root = StopToken()
+        waiters = [Background(lambda: root.child().child().wait(30)) for _ in range(8)]
+        root.set()
+        assert all(one.result() for one in waiters)
+
+
+def test_stopping_while_everybody_adds() -> None:
+    """Over 200 rounds, a lifecycle that stops while others add to it either starts and stops each of them or refuses."""
+    numbers = itertools.count()
+    for _ in range(200):
+        lc = Lifecycle()
+        lc.start()
+        threads: list[ManagedThread] = []
+
+        def add(lc: Lifecycle = lc, threads: list[ManagedThread] = threads) -> None:
+            for _ in range(5):
+                name = f"added {next(numbers)}"
+                thread = ManagedThread(lambda running: running.wait(), name=name)
+                try:
+                    lc.add(thread)
+                except Closed:
+                    return
+                threads.append(thread)
+
+        crowd = [Background(add) for _ in range(4)]
+        assert lc.shutdown().ok
+        for one in crowd:
+            one.result()
+        for thread in threads:
+            assert thread.join(5)
+
+
+def test_mailboxes_keep_their_order() -> None:
+    """A subscriber on an executor gets the messages of one publisher in their order, 20,000 of them."""
+    heard: list[object] = []
+    with BoundedExecutor(4) as executor, Bus(executor=executor, maxsize=50) as bus:
+
+        def hear(message: Message) -> None:
+            heard.append(message.payload)
+
+        bus.subscribe("numbers", hear)
+        for number in range(20_000):
+            bus.publish("numbers", number)
+        bus.stop()
+        assert bus.join(60)
+    assert heard == list(range(20_000))
