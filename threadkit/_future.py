@@ -50,6 +50,19 @@ class Host(Protocol):
         """A call will not be run: it was cancelled, or it failed while it waited."""
 
 
+class _Nobody:
+    """The host of a call that has ended or has never been handed on."""
+
+    def ended(self, call: Call[Any], /, *, failed: bool) -> None:
+        """Do nothing."""
+
+    def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
+        """Do nothing."""
+
+
+_NOBODY = _Nobody()
+
+
 class _Audience:
     """Who waits for a call, or listens to it."""
 
@@ -82,7 +95,7 @@ class Call(StandardFuture[T]):
 
     def __init__(self, clock: Clock, lane: Host, work: Work) -> None:  # without super(): it would make the Condition
         self._clock = clock
-        self._lane: Host | None = lane
+        self._lane = lane
         self._right: list[Work] = [work]
         # PENDING until the end, for one that runs is told by its right, which is gone; two writers could overtake each
         # other. Written after _result and _exception, and once it is done none of the three ever changes.
@@ -209,7 +222,7 @@ class Call(StandardFuture[T]):
 
     def unsubmit(self) -> None:
         """Cancel a call that could not be handed on; its lane is not told."""
-        self._lane = None
+        self._lane = _NOBODY
         self.cancel()
 
     async def on_loop(self) -> T:
@@ -273,17 +286,15 @@ class Call(StandardFuture[T]):
             if not self._claim():
                 return False
             self._settle(state, result, error)
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.withdrawn(self, failed=error is not None)
+        lane, self._lane = self._lane, _NOBODY
+        lane.withdrawn(self, failed=error is not None)
         self._tell()
         return True
 
     def _end(self, result: T | None, error: BaseException | None) -> None:
         """Settle a call that was run. The right to it is here, so nobody else will."""
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.ended(self, failed=error is not None)
+        lane, self._lane = self._lane, _NOBODY
+        lane.ended(self, failed=error is not None)
         self._settle(FINISHED, result, error)
         self._tell()
 
@@ -336,9 +347,8 @@ class TimedCall(Call[T]):
 
     @override
     def _end(self, result: T | None, error: BaseException | None) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.ended(self, failed=error is not None)
+        lane, self._lane = self._lane, _NOBODY
+        lane.ended(self, failed=error is not None)
         self._settle_once(result, error)
 
     def _settle_once(self, result: T | None, error: BaseException | None) -> None:

@@ -145,16 +145,14 @@ class Intake:
             _arguments.function(fn, "fn")
             call = self._lane.new_call(fn, args, kwargs, terms)
             self._lane.put(call)
-        except (
-            BaseException
-        ) as error:  # whatever it was: the permit goes back, and nobody is left waiting for the future
+        except BaseException as error:  # whatever it is: the permit goes back, and nobody waits for the future
             self._permits.give()
             if call is not None:
                 call.unsubmit()
             if isinstance(error, RuntimeError):
                 self._refuse_if_over()
             raise
-        if terms is not _PLAIN:
+        if deadline is not None or terms.token is not None:
             self._attach(call, terms, deadline)
         return call
 
