@@ -33,7 +33,8 @@ class Crew:
         self._name = name
         self._work = work
         self._on_empty = on_empty
-        self._lock = threading.Lock()  # guards the two below; threads are made under it, one after the other
+        self.shrinks = False  # whether there are more threads than are wanted; workers look at it before they ask
+        self._lock = threading.Lock()  # guards all this; threads are made under it, one after the other
         self._wanted = 0
         self._threads: dict[int, threading.Thread | None] = {}  # by number; None until the thread has begun
 
@@ -49,6 +50,7 @@ class Crew:
         """
         with self._lock:
             self._wanted = size
+            self.shrinks = len(self._threads) > size
             free = (number for number in itertools.count() if number not in self._threads)
             while len(self._threads) < size:
                 number = next(free)
@@ -58,10 +60,6 @@ class Crew:
                 except BaseException:
                     del self._threads[number]
                     raise
-
-    def has_surplus(self) -> bool:
-        """Return whether there are more threads than are wanted at this moment."""
-        return len(self._threads) > self._wanted
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that are alive."""
@@ -90,10 +88,9 @@ class Crew:
 
     def _is_surplus(self, number: int) -> bool:
         """Tell a thread whether it is one too many; if so it has left."""
-        if not self.has_surplus():
-            return False
         with self._lock:
-            if not self.has_surplus():
-                return False
-            del self._threads[number]
-            return True
+            if self.shrinks:
+                del self._threads[number]
+                self.shrinks = len(self._threads) > self._wanted
+                return True
+            return False

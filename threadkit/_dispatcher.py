@@ -18,8 +18,8 @@ from threadkit import _arguments
 from threadkit._clock import Clock
 from threadkit._component import ComponentState
 from threadkit._crew import Crew
-from threadkit._handlers import Caller
-from threadkit._job import Job, context_of, enter_job
+from threadkit._handlers import Caller, Handler
+from threadkit._job import Job, _current, context_of
 from threadkit._observe import Counters
 from threadkit._records import FINISHED, UNFINISHED, JobError, JobRecord, JobState
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
@@ -68,7 +68,7 @@ class Dispatcher(Waitlist):
         caller = self._new_caller()
         try:
             has_waited = False
-            while not is_surplus():
+            while not (self._crew.shrinks and is_surplus()):
                 job = self._begin_next()
                 if job is not None:
                     if has_waited and self._store.has_ready():
@@ -79,7 +79,7 @@ class Dispatcher(Waitlist):
                 elif self._closing:
                     return
                 else:
-                    enter_job(None)  # a thread that waits keeps nothing alive
+                    _current.set(None)  # a thread that waits keeps nothing alive
                     self._bell.wait(self._is_called)
                     has_waited = True
         finally:
@@ -89,7 +89,7 @@ class Dispatcher(Waitlist):
         return Caller(self._clock, self._executor)
 
     def _is_called(self) -> bool:
-        return self._closing or self._crew.has_surplus() or (not self._paused and self._store.has_ready())
+        return self._closing or self._crew.shrinks or (not self._paused and self._store.has_ready())
 
     def _begin_next(self) -> Job | None:
         """Take the next job that may run, and make it a running one."""
@@ -97,10 +97,13 @@ class Dispatcher(Waitlist):
             record = self._store.claim()
             if record is None:
                 return None
+            handler = record.handler
+            if handler.func is None:
+                self._shelve(record, handler)
+                continue
             if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
                 self._expire(record)  # the timer is late; that it is not pending any more will be seen below
-            limits = self._limits_of(record)
-            if limits is not None and not limits.admit(record):
+            if handler.limits is not None and not self._admit(record, handler, handler.limits):
                 continue
             if self._store.move(record, JobState.PENDING, JobState.RUNNING):
                 return cast("Job", record)
@@ -126,27 +129,27 @@ class Dispatcher(Waitlist):
         job.attempts += 1
         job.started_at = self._clock.now()
         job.begun = self._clock.monotonic()
-        handler = self._handlers.get(job.name)
-        assert handler is not None  # noqa: S101 - jobs without a handler never get into the line
-        enter_job(job)
+        handler: Handler = job.handler
+        _current.set(job)
         if self._is_heard():
             self._emit(JobStarted(component=self.name, job_id=job.id, handler=job.name, attempt=job.attempts))
+        failure: BaseException | None = None
         try:
-            context = (context_of(job),) if handler.wants_context else ()
-            value = caller.call(handler, (job.payload, *context))
+            if handler.wants_context:
+                job.value = caller.call(handler, (job.payload, context_of(job)))
+            else:
+                job.value = caller.call(handler, (job.payload,))
         except BaseException as error:  # the border of user code: whatever it is, it is an outcome
-            failure: BaseException | None = error
-        else:
-            failure = None
+            failure = error
         deadline = self._deadline_of(job)
         if deadline is not None and self._clock.monotonic() >= deadline and not isinstance(failure, Discard):
             late = TimeoutError(f"attempt {job.attempts} took longer than {deadline - job.begun:g} s")
             late.__cause__ = failure
             failure = late
         if failure is None:
-            job.value = value
             self._settle(job, JobState.COMPLETED, None)
         else:
+            job.value = None
             self._judge(job, failure)
 
     def _judge(self, job: Job, failure: BaseException) -> None:
@@ -187,7 +190,8 @@ class Dispatcher(Waitlist):
         """Move a job on after an attempt, and do what belongs to that step."""
         now = self._clock.now()
         after = self._store.settle(job, after, now, why)
-        self._hand_over(job)
+        if job.passed:
+            self._hand_over(job)
         if after in FINISHED:
             self._tell_ended(job, failure)
         elif after is not JobState.PENDING:  # that is where an interrupted one goes, and stays
@@ -213,14 +217,11 @@ class Dispatcher(Waitlist):
         )
 
     def _retry_of(self, record: JobRecord) -> Retry:
-        handler = self._handlers.get(record.name)
-        return record.retry or (handler.retry if handler is not None else None) or self._retry
+        retry: Retry = record.retry or record.handler.retry or self._retry
+        return retry
 
     def _deadline_of(self, record: JobRecord) -> float | None:
-        timeout = record.timeout
-        if timeout is None:
-            handler = self._handlers.get(record.name)
-            timeout = handler.timeout if handler is not None else None
+        timeout: float | None = record.timeout if record.timeout is not None else record.handler.timeout
         return None if timeout is None else record.begun + timeout
 
     def _cancel(self, record: JobRecord, why: str) -> bool:

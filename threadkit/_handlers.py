@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from typing import Any
@@ -14,6 +15,7 @@ from threadkit._calling import accepts, asks_for, is_async
 from threadkit._clock import Clock, closed_gate, open_gate
 from threadkit._errors import DuplicateName, UnknownHandler
 from threadkit._limits import Limits
+from threadkit._records import JobRecord
 from threadkit.backoff import Retry
 
 SerialBy = Callable[[Any], Hashable]
@@ -22,105 +24,107 @@ SerialBy = Callable[[Any], Hashable]
 class Handler:
     """A name, the function that does the jobs of that name, and its rules.
 
+    It may be known by its name before there is a function, which ``define()`` brings.
+
     Args:
         name: what jobs are submitted by.
-        func: ``f(payload)`` or ``f(payload, ctx)``, plain or ``async``.
-        retry: None is the queue's.
-        timeout: seconds that an attempt has; None is no limit.
-        concurrency: how many of its jobs may run at once; None is no limit.
-        rate: how many of its jobs may begin in how many seconds; None is no limit.
-        serial_by: jobs for which it says the same run one at a time.
-
-    Raises:
-        TypeError: the function cannot be called with a payload.
     """
 
-    def __init__(
-        self,
-        name: str,
-        func: Callable[..., Any],
-        *,
-        retry: Retry | None,
-        timeout: float | None,
-        concurrency: int | None,
-        rate: tuple[int, float] | None,
-        serial_by: SerialBy | None,
-    ) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.func = _arguments.function(func, "handler")
-        self.wants_context = asks_for(func, "JobContext", position=1)
-        if not accepts(func, 1 + self.wants_context):
-            raise TypeError(f"a handler must take the payload, or the payload and a JobContext, but {func!r} does not")
+        self.func: Callable[..., Any] | None = None  # written last, since what follows it goes with it
+        self.wants_context = False
+        self.is_async = False
+        self.retry: Retry | None = None
+        self.timeout: float | None = None
+        self.serial_by: SerialBy | None = None
+        self.concurrency: int | None = None
+        self.rate: tuple[int, float] | None = None
+        self.limits: Limits | None = None  # made by the queue of the three above
+        self.shelf: deque[JobRecord] = deque()  # jobs that came up before there was a function
+
+    def define(self, func: Callable[..., Any], wants_context: bool) -> None:
+        """Know the function from now on."""
+        self.wants_context = wants_context
         self.is_async = is_async(func)
-        self.retry = retry
-        self.timeout = timeout
-        self.concurrency = concurrency
-        self.rate = rate
-        self.serial_by = serial_by
-        self.limits: Limits | None = None  # made by the queue, for they keep what they hold as long as it lives
+        self.func = func
+
+
+def wants_context(func: Callable[..., Any]) -> bool:
+    """Tell whether a function is to be given a context beside the payload.
+
+    Raises:
+        TypeError: it cannot be called with the payload.
+    """
+    _arguments.function(func, "handler")
+    wanted = asks_for(func, "JobContext", position=1)
+    if not accepts(func, 1 + wanted):
+        raise TypeError(f"a handler must take the payload, or the payload and a JobContext, but {func!r} does not")
+    return wanted
 
 
 class Handlers:
-    """All handlers of a queue, and the names that others have handlers for."""
+    """All handlers of a queue, those that are only declared too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards changes; single looks need no lock
-        self._by_name: dict[str, Handler | None] = {}  # None: declared only
-        self._names: dict[Callable[..., Any], str] = {}
-
-    def add(self, handler: Handler) -> None:
-        """Add one.
-
-        Raises:
-            DuplicateName: there is one of that name.
-        """
-        with self._lock:
-            if self._by_name.get(handler.name) is not None:
-                raise DuplicateName("handler", handler.name)
-            self._by_name[handler.name] = handler
-            with contextlib.suppress(TypeError):  # a callable that cannot be hashed goes by its name only
-                self._names.setdefault(handler.func, handler.name)
+        self._by_name: dict[str, Handler] = {}
+        self._by_func: dict[Callable[..., Any], Handler] = {}
 
     def copy(self) -> Handlers:
         """Return the same with a lock of its own, for a forked child: another thread may have held this one's."""
         twin = Handlers()
-        twin._by_name, twin._names = self._by_name, self._names
+        twin._by_name, twin._by_func = self._by_name, self._by_func
         return twin
 
-    def declare(self, name: str) -> None:
+    def declare(self, name: str) -> Handler:
         """Know a name from now on."""
         with self._lock:
-            self._by_name.setdefault(name, None)
+            return self._by_name.setdefault(name, Handler(name))
 
-    def get(self, name: str) -> Handler | None:
-        """Return the handler of a known name, None where it is only declared."""
-        return self._by_name[name]
+    def define(self, name: str, func: Callable[..., Any], prepare: Callable[[Handler], None]) -> Handler:
+        """Add a function.
+
+        Args:
+            name: what jobs are submitted by.
+            func: ``f(payload)`` or ``f(payload, ctx)``, plain or ``async``.
+            prepare: called with the handler before it becomes known.
+
+        Raises:
+            DuplicateName: there is one of that name.
+            TypeError: it cannot be called with the payload.
+        """
+        wanted = wants_context(func)
+        with self._lock:
+            handler = self._by_name.get(name) or Handler(name)
+            if handler.func is not None:
+                raise DuplicateName("handler", name)
+            prepare(handler)
+            handler.define(func, wanted)
+            self._by_name[name] = handler
+            with contextlib.suppress(TypeError):  # a callable that cannot be hashed goes by its name only
+                self._by_func.setdefault(func, handler)
+        return handler
 
     def all(self) -> list[Handler]:
-        """Return all handlers."""
-        with self._lock:
-            return [handler for handler in self._by_name.values() if handler is not None]
+        """Return all of them."""
+        return list(self._by_name.copy().values())
 
-    def name_of(self, wanted: str | Callable[..., Any]) -> str:
-        """Return the name that is meant by a name or by the function itself.
+    def find(self, wanted: str | Callable[..., Any]) -> Handler:
+        """Return the handler that is meant by a name or by the function itself.
 
         Raises:
             TypeError: it is neither.
             UnknownHandler: nobody knows it.
         """
-        if isinstance(wanted, str):
-            if wanted in self._by_name:
-                return wanted
-            raise UnknownHandler(wanted, self._by_name.copy())
-        if not callable(wanted):
-            raise TypeError(f"name_or_handler must be the name of a handler, or the handler, not {wanted!r}")
         try:
-            name = self._names.get(wanted)
-        except TypeError:  # it cannot be hashed, so it was not remembered either
-            name = None
-        if name is None:
-            raise UnknownHandler(_arguments.name_of(wanted, repr(wanted)), self._by_name.copy())
-        return name
+            return self._by_name[wanted] if isinstance(wanted, str) else self._by_func[wanted]
+        except (KeyError, TypeError):
+            pass
+        if not (isinstance(wanted, str) or callable(wanted)):
+            raise TypeError(f"name_or_handler must be the name of a handler, or the handler, not {wanted!r}")
+        name = wanted if isinstance(wanted, str) else _arguments.name_of(wanted, repr(wanted))
+        raise UnknownHandler(name, self._by_name.copy())
 
 
 class Caller:
@@ -138,11 +142,13 @@ class Caller:
 
     def call(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:
         """Return what the handler returns, or raise what it raises."""
+        func = handler.func
+        assert func is not None  # noqa: S101 - nobody begins a job before there is one
         if self._executor is not None:
-            return self._call_elsewhere(self._executor, handler, arguments)
-        if handler.is_async:
-            return self._run(handler.func, arguments)
-        return handler.func(*arguments)
+            if handler.is_async:
+                return self._call_elsewhere(self._executor, _run_coroutine, (func, *arguments))
+            return self._call_elsewhere(self._executor, func, arguments)
+        return self._run(func, arguments) if handler.is_async else func(*arguments)
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -158,19 +164,16 @@ class Caller:
         # The runner would use the context of its first call for all.
         return self._runner.run(func(*arguments), context=contextvars.copy_context())
 
-    def _call_elsewhere(self, executor: Executor, handler: Handler, arguments: tuple[Any, ...]) -> Any:
-        # What is submitted can be pickled if the handler can, so that processes may run it.
-        if handler.is_async:
-            future = executor.submit(_run_coroutine, handler.func, arguments)
-        else:
-            future = executor.submit(handler.func, *arguments)
+    def _call_elsewhere(self, executor: Executor, func: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        future = executor.submit(func, *arguments)
         gate = closed_gate()
         future.add_done_callback(lambda _: open_gate(gate))
         self._clock.park(gate, None)
         return future.result()
 
 
-def _run_coroutine(func: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _run_coroutine(func: Callable[..., Any], *arguments: Any) -> Any:
+    # By itself, and of a module, so that it can be pickled if the handler can.
     import asyncio
 
     return asyncio.run(func(*arguments))

@@ -18,7 +18,7 @@ from threadkit._stop import StopToken
 from threadkit._waiting import Waiters
 from threadkit.backoff import Retry
 
-# Guards the making of contexts, which may be asked for by several threads that serve one job.
+# Guards the making of what several threads may ask a job for at once: its context, its notes.
 _making = threading.Lock()
 _current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("threadkit_job", default=None)
 
@@ -51,7 +51,6 @@ class Job(JobRecord):
         finished_at: when it finished; None before.
         errors: one ``JobError`` for each attempt that failed, in order.
         progress: what its handler said last: a number from 0 to 1 with a ``message``.
-        meta: a dict for your own notes.
 
     Example:
         >>> from threadkit import WorkQueue
@@ -67,7 +66,7 @@ class Job(JobRecord):
     __slots__ = ("_context", "_lost", "_queue")
 
     def __init__(self, queue: Owner, job_id: str, number: int, name: str, payload: Any, created_at: datetime) -> None:
-        super().__init__(job_id, number, name, payload, created_at)
+        JobRecord.__init__(self, job_id, number, name, payload, created_at)
         self._queue = queue
         self._context: JobContext | None = None
         self._lost = ""  # why nobody will bring it to an end, written once, when its queue has ended
@@ -76,6 +75,15 @@ class Job(JobRecord):
     def max_attempts(self) -> float:
         """How many attempts it may have; ``inf`` is no limit."""
         return self._queue._retry_of(self).max_attempts
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """A dict for your own notes."""
+        if self.notes is None:
+            with _making:
+                if self.notes is None:
+                    self.notes = {}
+        return self.notes
 
     def done(self) -> bool:
         """Return True where there is nothing to wait for: it has finished, or its queue has ended without it."""
@@ -272,8 +280,3 @@ def context_of(job: Job) -> JobContext:
 def running_job() -> Job | None:
     """Return the job that this thread or coroutine is running; None elsewhere."""
     return _current.get()
-
-
-def enter_job(job: Job | None) -> None:
-    """Let ``current_job()`` be this one from now on, in this thread."""
-    _current.set(job)

@@ -14,10 +14,10 @@ from threadkit import _arguments, _fork
 from threadkit._calling import is_on_event_loop
 from threadkit._errors import Closed, DuplicateName, Full, WouldBlock
 from threadkit._handlers import Caller, Handler, SerialBy
-from threadkit._job import Job, enter_job, running_job
+from threadkit._job import Job, _current, running_job
 from threadkit._limits import parse_rate
 from threadkit._records import JobRecord, JobState
-from threadkit._waitlist import Waitlist
+from threadkit._waitlist import Waitlist, serial_of
 from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
 
@@ -25,7 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 OnFull = Literal["block", "reject", "drop_oldest", "caller_runs"]
 OnConflict = Literal["return", "reject", "replace"]
 
-_ZERO = 0  # the very object that is the default, so that a look for it costs nothing
+# The very objects that are the defaults, so that to look for them costs nothing.
+_ZERO = 0
+_RETURN: OnConflict = "return"
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -147,12 +149,12 @@ class Reception(Waitlist):
         rate: tuple[int, float] | None = None,
         serial_by: SerialBy | None = None,
     ) -> None:
-        handler = Handler(
-            name, func, retry=retry, timeout=timeout, concurrency=concurrency, rate=rate, serial_by=serial_by
-        )
-        self._set_limits(handler)
-        self._handlers.add(handler)
-        self._clear_shelf(name)
+        def prepare(handler: Handler) -> None:
+            handler.retry, handler.timeout = retry, timeout
+            handler.concurrency, handler.rate, handler.serial_by = concurrency, rate, serial_by
+            self._set_limits(handler)
+
+        self._clear_shelf(self._handlers.define(name, func, prepare))
 
     def submit(
         self,
@@ -163,7 +165,7 @@ class Reception(Waitlist):
         at: datetime | None = None,
         priority: int = _ZERO,
         key: str | None = None,
-        on_conflict: OnConflict = "return",
+        on_conflict: OnConflict = _RETURN,
         retry: Retry | None = None,
         expires: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
@@ -194,10 +196,17 @@ class Reception(Waitlist):
             TypeError: an argument is of the wrong kind.
             ValueError: an argument is out of range; or both ``delay`` and ``at`` are given.
         """
-        job, due = self._make(name_or_handler, payload, delay, at, priority, key, on_conflict, retry, expires, timeout)
-        holder = self._holder(job, on_conflict)
-        if holder is not None:
-            return holder
+        job = self._make(name_or_handler, payload)
+        due: float | None = None
+        # What is the very default needs no look; so whatever is refused is seen, and the common case costs little.
+        if delay is not _ZERO or at is not None or expires is not None:
+            due = self._set_times(job, delay, at, expires)
+        if priority is not _ZERO or retry is not None or timeout is not None:
+            self._set_rules(job, priority, retry, timeout)
+        if key is not None or on_conflict is not _RETURN:
+            holder = self._set_key(job, key, on_conflict)
+            if holder is not None:
+                return holder
         if not self._permits.take_now() and not self._make_room(job, due):
             return self._run_here(job, on_conflict)
         return self._take_in(job, due, on_conflict)
@@ -213,9 +222,11 @@ class Reception(Waitlist):
             WouldBlock: as many wait as may, and this is a job of this very queue.
             Closed, Full, UnknownHandler, DuplicateName, ForkedError, TypeError, ValueError: as ``submit()``.
         """
-        job, due = self._make(name_or_handler, payload, **options)
-        on_conflict = options.get("on_conflict", "return")
-        holder = self._holder(job, on_conflict)
+        job = self._make(name_or_handler, payload)
+        due = self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
+        self._set_rules(job, options.get("priority", _ZERO), options.get("retry"), options.get("timeout"))
+        on_conflict = options.get("on_conflict", _RETURN)
+        holder = self._set_key(job, options.get("key"), on_conflict)
         if holder is not None:
             return holder
         if not self._permits.take_now():
@@ -240,55 +251,50 @@ class Reception(Waitlist):
         """
         return [self.submit(name_or_handler, payload) for payload in payloads]
 
-    def _make(
-        self,
-        name_or_handler: str | Callable[..., Any],
-        payload: Any,
-        delay: float | timedelta = _ZERO,
-        at: datetime | None = None,
-        priority: int = _ZERO,
-        key: str | None = None,
-        on_conflict: OnConflict = "return",
-        retry: Retry | None = None,
-        expires: float | timedelta | None = None,
-        timeout: float | timedelta | None = None,
-    ) -> tuple[Job, float | None]:
-        """Look at everything, and return the new job with the moment at which it may run, if that is not now."""
+    def _make(self, name_or_handler: str | Callable[..., Any], payload: Any) -> Job:
+        """Return a new job that nobody knows of."""
         if self._generation != _fork.generation():
             self._refuse_forked()
-        self._refuse_closed()
-        name = self._handlers.name_of(name_or_handler)
+        if self._closing:
+            self._refuse_closed()
+        handler = self._handlers.find(name_or_handler)
         number = next(self._numbers)
-        job = Job(self, f"{self._prefix}-{number:08d}", number, name, payload, self._clock.now())  # type: ignore[arg-type]  # all parts together are an Owner
-        if priority is not _ZERO:
-            if isinstance(priority, bool) or not isinstance(priority, int):
-                raise TypeError(f"priority must be a whole number, not {priority!r}")
-            job.priority = priority
-        if key is not None:
-            job.key = _arguments.text(key, "key")
-        if on_conflict != "return":
-            _arguments.choice(on_conflict, "on_conflict", ("return", "reject", "replace"))
-        if retry is not None:
-            job.retry = retry_of(retry)
-        if timeout is not None:
-            job.timeout = _arguments.timeout(timeout)
-        if expires is not None and (seconds := _arguments.timeout(expires, "expires")) is not None:
-            job.expires_at = self._clock.monotonic() + seconds
-        self._serialize(job, self._handlers.get(name))
-        if delay is _ZERO and at is None:
-            return job, None
-        return job, self._due(delay, at)
+        # The parts of a queue together are what a job takes for its owner.
+        job = Job(self, f"{self._prefix}-{number:08d}", number, handler.name, payload, self._clock.now())  # type: ignore[arg-type]
+        job.handler = handler
+        if handler.limits is not None:
+            job.serial = serial_of(payload, handler)
+        return job
 
-    def _due(self, delay: float | timedelta, at: datetime | None) -> float | None:
+    def _set_times(
+        self, job: Job, delay: float | timedelta, at: datetime | None, expires: float | timedelta | None
+    ) -> float | None:
+        """Look at these, and return when the job may run, if that is not now."""
+        now = self._clock.monotonic()
+        limit = None if expires is None else _arguments.timeout(expires, "expires")
+        if limit is not None:
+            job.expires_at = now + limit
         seconds = _arguments.seconds(delay, "delay")
         if at is not None:
-            if delay is not _ZERO:
+            if seconds:
                 raise ValueError(f"delay and at exclude each other, but are {delay!r} and {at!r}")
             seconds = (_arguments.instant(at, "at") - self._clock.now()).total_seconds()
-        return self._clock.monotonic() + seconds if seconds > 0 else None
+        return now + seconds if seconds > 0 else None
+
+    def _set_rules(self, job: Job, priority: int, retry: Retry | None, timeout: float | timedelta | None) -> None:
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise TypeError(f"priority must be a whole number, not {priority!r}")
+        job.priority = priority
+        job.retry = None if retry is None else retry_of(retry)
+        job.timeout = _arguments.timeout(timeout)
+
+    def _set_key(self, job: Job, key: str | None, on_conflict: OnConflict) -> Job | None:
+        """Look at these, and return the unfinished job that has the key, where that is what the user wants."""
+        _arguments.choice(on_conflict, "on_conflict", ("return", "reject", "replace"))
+        job.key = None if key is None else _arguments.text(key, "key")
+        return self._holder(job, on_conflict)
 
     def _holder(self, job: Job, on_conflict: OnConflict) -> Job | None:
-        """Return the unfinished job that has the same key, where that is what the user wants."""
         if job.key is None or on_conflict == "replace":
             return None
         holder = cast("Job | None", self._store.holder(job.key))
@@ -314,8 +320,8 @@ class Reception(Waitlist):
             return True
         if self._on_full == "reject" or due is not None or is_on_event_loop():
             raise Full(self.kind, self.name, self._maxsize)
-        handler = self._handlers.get(job.name)
-        if handler is None or handler.limits is not None:
+        handler: Handler = job.handler
+        if handler.func is None or handler.limits is not None:
             raise Full(self.kind, self.name, self._maxsize)
         return False
 
@@ -369,7 +375,7 @@ class Reception(Waitlist):
             try:
                 self._run(job, caller)
             finally:
-                enter_job(outer)
+                _current.set(outer)
                 caller.close()
         return job
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from threadkit.backoff import Retry
 from threadkit.events import describe
 
 
@@ -108,6 +107,7 @@ class Progress(float):
 
 
 NO_PROGRESS = Progress()
+UNKNOWN = object()
 
 
 class JobRecord:
@@ -130,10 +130,11 @@ class JobRecord:
         "fate",
         "finished_at",
         "first_begun",
+        "handler",
         "id",
         "key",
-        "meta",
         "name",
+        "notes",
         "number",
         "passed",
         "payload",
@@ -156,9 +157,10 @@ class JobRecord:
         self.payload = payload
         self.priority = 0
         self.key: str | None = None
-        self.retry: Retry | None = None  # None: the handler's or the queue's
+        self.handler: Any = None  # what its queue runs it with
+        self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
-        self.serial: Any = None  # what its handler's serial_by said
+        self.serial: Any = UNKNOWN  # what its handler's serial_by said
         self.state = JobState.PENDING
         self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
         self.turn = 0  # its place in the line, among those of its priority
@@ -167,7 +169,7 @@ class JobRecord:
         self.attempts = 0
         self.errors: tuple[JobError, ...] = ()
         self.progress = NO_PROGRESS
-        self.meta: dict[str, Any] = {}
+        self.notes: dict[str, Any] | None = None  # made when they are first asked for
         self.created_at = created_at
         self.started_at: datetime | None = None  # the last attempt
         self.finished_at: datetime | None = None

@@ -1,10 +1,10 @@
 """``Waitlist``: where the jobs of a queue wait, and how they end.
 
 Who may do what to a job is decided by the store: its state changes by ``move()`` and ``settle()``, which grant each
-step to one of all that want it. Whoever was granted a step owns the job until the next, and does what belongs to the step.
+step to one of all that want it. Whoever was granted a step owns the job until the next, and does what belongs to it.
 
 Where a waiting job is: with the timer (SCHEDULED, RETRYING); in the store's line, held by a limit of its handler, or
-on the shelf of a name that has no handler yet (PENDING). Whoever withdraws it takes it out there; whoever finds a job
+on the shelf of a handler that is only declared (PENDING). Whoever withdraws it takes it out there; whoever finds a job
 there that has moved on meanwhile drops it.
 
 Two orders keep a job from being left behind at a stop: ``submit`` puts it into the line and looks at ``_closing`` then;
@@ -16,8 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
 from typing_extensions import override
@@ -31,7 +30,7 @@ from threadkit._job import Job, running_job
 from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
 from threadkit._observe import logger
 from threadkit._permits import Permits
-from threadkit._records import FINISHED, JobRecord, JobState
+from threadkit._records import FINISHED, UNKNOWN, JobRecord, JobState
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
 from threadkit.events import JobCompleted, JobDied, JobEnded
@@ -67,7 +66,6 @@ class Waitlist(BaseComponent):
             self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
             self._early_lock = threading.Lock()  # guards _early: what waits for start(), when there is a timer
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
-            self._shelves: dict[str, deque[JobRecord]] = {}  # pending jobs by names that are declared only
         elif self._early is not None:  # it was adopted, and has a new clock
             shift = self._clock.monotonic() - before
             self._early = [(due + shift, callback, record) for due, callback, record in self._early]
@@ -98,33 +96,33 @@ class Waitlist(BaseComponent):
 
     def _offer(self, record: JobRecord, *, front: bool = False) -> None:
         """Let a pending job be run as soon as may be."""
-        if self._handlers.get(record.name) is None:
-            self._shelves.setdefault(record.name, deque()).append(record)
-            if self._handlers.get(record.name) is not None:  # it has come this very moment
-                self._clear_shelf(record.name)
-            return
         self._store.push(record, front=front)
         self._bell.ring()
 
-    def _clear_shelf(self, name: str) -> None:
-        """Offer the jobs that waited for this handler."""
-        handler, shelf = self._handlers.get(name), self._shelves.get(name)
-        while shelf and handler is not None:
+    def _shelve(self, record: JobRecord, handler: Handler) -> None:
+        """Put a job aside until there is a function for it."""
+        handler.shelf.append(record)
+        if handler.func is not None:  # it has come this very moment
+            self._clear_shelf(handler)
+
+    def _clear_shelf(self, handler: Handler) -> None:
+        """Offer the jobs that waited for this function."""
+        while handler.shelf:
             try:
-                record = shelf.popleft()
+                record = handler.shelf.popleft()
             except IndexError:  # somebody else has just taken the last one
                 return
-            try:
-                self._serialize(record, handler)
-            except Exception:  # the border of user code
-                logger.exception("serial_by of handler %r failed on job %s, which runs without", name, record.id)
             self._offer(record)
 
-    def _serialize(self, record: JobRecord, handler: Handler | None) -> None:
-        if handler is not None and handler.serial_by is not None:
-            serial = handler.serial_by(record.payload)
-            hash(serial)
-            record.serial = serial
+    def _admit(self, record: JobRecord, handler: Handler, limits: Limits) -> bool:
+        """Let a job pass the limits of its handler; False: it is held."""
+        if record.serial is UNKNOWN:  # it came before the function did
+            try:
+                record.serial = serial_of(record.payload, handler)
+            except Exception:  # the border of user code
+                logger.exception("serial_by of %r failed on job %s, which runs without", handler.name, record.id)
+                record.serial = None
+        return limits.admit(record)
 
     def _call_at(self, due: float, callback: Callable[[Any], None], record: JobRecord) -> None:
         """Have ``callback(record)`` called at a moment of the clock, but not before ``start()``."""
@@ -169,12 +167,12 @@ class Waitlist(BaseComponent):
             if self._store.move(record, before, after, self._clock.now(), why):
                 break
         self._forget_calls(record)
-        limits, shelf = self._limits_of(record), self._shelves.get(record.name)
+        limits = record.handler.limits
         if self._store.pull(record) or (limits is not None and limits.discard(record)):
             self._hand_over(record)
-        elif shelf:
+        else:  # or a worker has it in hand, and will see
             with contextlib.suppress(ValueError):
-                shelf.remove(record)
+                record.handler.shelf.remove(record)
         self._permits.give()
         self._tell_ended(record)
         return True
@@ -197,15 +195,10 @@ class Waitlist(BaseComponent):
         record.passed += 1
         self._offer(record, front=True)
 
-    def _limits_of(self, record: JobRecord) -> Limits | None:
-        handler = self._handlers.get(record.name)
-        return None if handler is None else handler.limits
-
     def _hand_over(self, record: JobRecord) -> None:
         """Let others have the places that a job took in its handler's limits."""
-        limits = self._limits_of(record)
-        if limits is not None:
-            for successor in limits.release(record):
+        if record.passed:
+            for successor in record.handler.limits.release(record):
                 self._offer(successor, front=True)
 
     def _owe_permit(self) -> None:
@@ -251,3 +244,16 @@ class Waitlist(BaseComponent):
     def _is_heard(self) -> bool:
         """Tell whether events of everyday life are worth making."""
         return bool(self._observers) or logger.isEnabledFor(logging.DEBUG)
+
+
+def serial_of(payload: Any, handler: Handler) -> Hashable:
+    """Return what a handler's ``serial_by`` says of a payload.
+
+    Raises:
+        TypeError: it says something that cannot be hashed; or it raises that itself, as it may anything.
+    """
+    if handler.serial_by is None:
+        return None
+    serial = handler.serial_by(payload)
+    hash(serial)
+    return serial

@@ -6,6 +6,7 @@ the store to *move* it, and it grants that to one of them. What counts as done i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import deque
@@ -160,18 +161,18 @@ class MemoryStore:
 
     def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
         """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
+        holder = None
         if record.key is not None:
             with self._keys_lock:
                 holder = self._keys.get(record.key)
                 if holder is not None and not replace:
                     return holder
+                self._ledger.enter(record)  # first: who finds the job by its key or id may end it
                 self._keys[record.key] = record
-                self._ledger.enter(record)
-                self._table[record.id] = record
-            return holder
-        self._ledger.enter(record)
+        else:
+            self._ledger.enter(record)
         self._table[record.id] = record
-        return None
+        return holder
 
     def remove(self, record: JobRecord) -> bool:
         """Take a job out that has not begun, as if it had never been there; False where it has."""
@@ -250,7 +251,9 @@ class MemoryStore:
                 if moved:
                     self._drop_key(record)
         if moved:
-            self._remember(record)
+            self._finished.append(record)
+            if len(self._finished) > self._keep:
+                self._forget_oldest()
         return moved
 
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
@@ -267,7 +270,10 @@ class MemoryStore:
                 if after in FINISHED:
                     self._drop_key(record)
         if after in FINISHED:
-            self._remember(record)
+            # Keep it, and forget the oldest one where there are too many.
+            self._finished.append(record)
+            if len(self._finished) > self._keep:
+                self._forget_oldest()
         return after
 
     def revive(self, record: JobRecord) -> bool:
@@ -321,11 +327,7 @@ class MemoryStore:
         if self._keys.get(record.key) is record:
             del self._keys[record.key]
 
-    def _remember(self, record: JobRecord) -> None:
-        """Keep a finished job, and forget the oldest one where there are too many."""
-        self._finished.append(record)
-        if len(self._finished) > self._keep:
-            try:
-                self._table.pop(self._finished.popleft().id, None)
-            except IndexError:  # somebody else has just forgotten the last one
-                return
+    def _forget_oldest(self) -> None:
+        """Forget the job that finished first."""
+        with contextlib.suppress(IndexError):  # somebody else has just forgotten the last one
+            self._table.pop(self._finished.popleft().id, None)
