@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 from helpers import Background, Gate
@@ -14,8 +15,9 @@ from threadkit import (
     ComponentState,
     ManagedThread,
     StartTimeout,
-    StopToken,
     Stopping,
+    StopToken,
+    SystemClock,
     ThreadkitError,
     backoff,
     events,
@@ -470,3 +472,21 @@ def test_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_repr_tells_name_and_state() -> None:
     """repr() shows what one wants to know first."""
     assert repr(ManagedThread(wait_for_stop)) == "<ManagedThread 'wait_for_stop' new>"
+
+
+def test_thread_is_known_before_it_has_run_a_line() -> None:
+    """After start() the thread is alive and among threads(), even where the system has not let it begin yet."""
+    gate = Gate()
+
+    class SlowSystem(SystemClock):
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            def run() -> None:
+                gate.pass_through()
+                target()
+
+            return super().spawn(run, name)
+
+    with ManagedThread(wait_for_stop, clock=SlowSystem()) as thread:
+        assert thread.is_alive()
+        assert len(thread.threads()) == 1
+        gate.open()

@@ -186,7 +186,7 @@ class ManagedThread(BaseComponent):
     @override
     def _launch(self) -> None:
         self.beat()
-        self._clock.spawn(self._run, self.name)
+        self._thread = self._clock.spawn(self._run, self.name)
         if self._waits_for_ready:
             self._await_ready()
 
@@ -212,7 +212,7 @@ class ManagedThread(BaseComponent):
         self._milestones.wake_all()
 
     def _run(self) -> None:
-        self._thread = threading.current_thread()
+        self._thread = threading.current_thread()  # which _launch() may not have written yet; the value is the same
         try:
             error = self._live()
         except BaseException as bug:  # a backoff of the user's that raises, say: it must not look like a clean end
