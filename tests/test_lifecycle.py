@@ -713,3 +713,62 @@ def test_queue_executor_and_bus_work_together(running: Lifecycle) -> None:
 
     assert jobs.submit(double, 21).result(timeout=5) == 42
     assert heard == [21]
+
+
+class Struck(Part):
+    """A component whose join() is struck by so many interrupts."""
+
+    strikes = 0
+
+    def join(self, timeout: float | None = None) -> bool:
+        if self.strikes:
+            self.strikes -= 1
+            raise KeyboardInterrupt
+        self.log.append(f"join {self.name}")
+        return True
+
+    def close(self) -> None:
+        self.log.append(f"close {self.name}")
+
+
+def test_an_interrupted_shutdown_is_taken_up_again() -> None:
+    """Ctrl-C gets out of a shutdown; the next one, as that of the exit hook, goes on, and tells and closes nobody twice."""
+    log: list[str] = []
+    lc = Lifecycle()
+    lc.add(Struck("source", log), phase=Phase.INTAKE)
+    lc.add(Struck("sink", log), phase=Phase.WORK).strikes = 1
+    lc.callback(log.append, "resource")
+    lc.start()
+    log.clear()
+    with pytest.raises(KeyboardInterrupt):
+        lc.shutdown()
+    assert lc.report is None
+    assert log == ["stop source", "join source", "close source", "stop sink"]
+    log.clear()
+    report = Background(lc.shutdown).result()
+    assert report.ok
+    assert [part.name for part in report.components] == ["source", "sink"]
+    assert log == ["join source", "join sink", "close sink", "resource"]
+    assert lc.shutdown() is report
+
+
+def test_who_waits_for_an_interrupted_shutdown_takes_it_over() -> None:
+    """A shutdown that waits for another one goes on in its place when that is interrupted."""
+    inside, gate = Gate(), Gate()
+    lc = Lifecycle()
+
+    def close() -> None:
+        inside.open()
+        gate.pass_through()
+        raise KeyboardInterrupt
+
+    lc.callback(gate.open)
+    lc.callback(close)
+    lc.start()
+    first = Background(lc.shutdown)
+    inside.pass_through()
+    second = Background(lc.shutdown)
+    gate.open()
+    with pytest.raises(KeyboardInterrupt):
+        first.result()
+    assert second.result().ok

@@ -61,3 +61,20 @@ def test_what_cannot_be_entered_or_called_is_not_kept() -> None:
     with pytest.raises(TypeError, match="func must be callable, not 3"):
         resources.call(3)
     assert resources.close(leave_open=False) == ([], [])
+
+
+def test_an_interrupt_loses_no_more_than_the_one_it_struck() -> None:
+    """Ctrl-C while one closes gets out, and the others are closed by the next call."""
+    log: list[str] = []
+
+    def struck() -> None:
+        log.append("struck")
+        raise KeyboardInterrupt
+
+    resources = Resources()
+    resources.call(log.append, "below")
+    resources.call(struck)
+    with pytest.raises(KeyboardInterrupt):
+        resources.close(leave_open=False)
+    assert resources.close(leave_open=False) == ([], [])
+    assert log == ["struck", "below"]

@@ -193,6 +193,8 @@ class Lifecycle(Runner, Makers, Directory):
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Stop everything in order and wait for it. A second call waits for the first and returns its report.
 
+        Where it is interrupted, by Ctrl-C say, another call goes on with what is left.
+
         Args:
             timeout: seconds in all; None takes ``stop_timeout``.
 
@@ -214,12 +216,17 @@ class Lifecycle(Runner, Makers, Directory):
         self.stop("shutdown")
         with self._condition:
             self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
-            first, self._shutting_down = not self._shutting_down, True
-            if not first:
-                self._condition.wait_until(lambda: self._report is not None, None)
+            self._condition.wait_until(lambda: not self._shutting_down or self._report is not None, None)
             if self._report is not None:
                 return self._report
-        return self._shut_down(total)
+            self._shutting_down = True
+        try:
+            return self._shut_down(total)
+        except BaseException:  # Ctrl-C, say. Whoever waits, be it the exit hook, takes up what is left
+            with self._condition:
+                self._shutting_down = False
+                self._condition.notify_all()
+            raise
 
     @override
     def add(
@@ -300,7 +307,7 @@ class Lifecycle(Runner, Makers, Directory):
         return f"<Lifecycle {self.name!r} {self.state.value}, {len(self)} components>"
 
     def _shut_down(self, total: float) -> ShutdownReport:
-        """Do what ``shutdown()`` promises; called once."""
+        """Do what ``shutdown()`` promises; called by one at a time, and not again once it has returned."""
         began = self._clock.monotonic()
         deadline = began + total
         reason = self._token.reason

@@ -36,6 +36,7 @@ class Entry:
 
     __slots__ = (
         "check",
+        "closed",
         "component",
         "failure",
         "name",
@@ -68,6 +69,7 @@ class Entry:
         self.starting = False  # guarded by the registry's condition, as the two below
         self.up = False
         self.told_at: float | None = None
+        self.closed = False  # written by the one that stops it
 
 
 class Registry:
@@ -130,8 +132,8 @@ class Registry:
             phase: when it stops; None takes its own ``phase``, or the default of its kind.
             requires: names or components that must be up before it and go down after it.
             check: called by ``health()``; it raises, or returns False, where something is wrong.
-            must_exist: the others are up already: refuse ``requires`` that are not registered, and count the component as
-                coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
+            must_exist: the others are up already: refuse ``requires`` that are not registered, and count the component
+                as coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
 
         Raises:
             TypeError: it is no component.
@@ -310,11 +312,13 @@ class Registry:
         seconds = self._clock.monotonic() - told_at
         stacks = {} if joined else _stacks(entry.component)
         work_left: int = getattr(entry.component, "work_left", int)()
-        try:
-            getattr(entry.component, "close", _nothing)()
-        except Exception as raised:
-            error = error or raised
-            logger.exception("the close() of component %r failed", entry.name)
+        if not entry.closed:  # a stop that was interrupted comes by a second time
+            entry.closed = True
+            try:
+                getattr(entry.component, "close", _nothing)()
+            except Exception as raised:
+                error = error or raised
+                logger.exception("the close() of component %r failed", entry.name)
         error = error or entry.failure or getattr(entry.component, "failure", None)
         outcome: Outcome = "stuck" if not joined else "failed" if error is not None else "stopped"
         return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, error)

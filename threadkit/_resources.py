@@ -41,17 +41,21 @@ class Resources:
             the names of what was left open, and what was raised.
         """
         with self._lock:
-            stack, self._stack = self._stack[::-1], []
-        if leave_open:
-            return [name for name, _ in stack], []
+            if leave_open:
+                return [name for name, _ in reversed(self._stack)], []
         errors: list[BaseException] = []
-        for name, close in stack:
+        while (top := self._pop()) is not None:  # one by one, so that an interrupt loses no more than the one it struck
+            name, close = top
             try:
                 close()
             except Exception as error:
                 logger.exception("resource %r failed to close", name)
                 errors.append(error)
         return [], errors
+
+    def _pop(self) -> tuple[str, Callable[[], object]] | None:
+        with self._lock:
+            return self._stack.pop() if self._stack else None
 
     def _push(self, name: str, close: Callable[[], object]) -> None:
         with self._lock:
