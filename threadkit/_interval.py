@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from random import random as _random
 from typing import ClassVar, Literal
 
 from typing_extensions import override
 
 from threadkit import _arguments
 from threadkit._calling import accepts, asks_for
+from threadkit._chance import chance
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._due import Every, Pace, Rhythm, seconds
@@ -107,11 +107,11 @@ class IntervalTask(BaseComponent):
             raise ValueError("overlap must not be 'cancel' where func takes no run: it would not see the run's token")
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
-        chance = _random if random is None else _arguments.function(random, "random")
+        source = chance if random is None else _arguments.function(random, "random")
         self._rhythm = Rhythm(
             every,
             _arguments.seconds(jitter, "jitter"),
-            chance,
+            source,
             after_the_end=_arguments.choice(fixed, "fixed", ("rate", "delay")) == "delay",
         )
         name = _arguments.name_of(func, "task") if name is None else name
@@ -125,7 +125,7 @@ class IntervalTask(BaseComponent):
             None if max_runs is None else _arguments.count(max_runs, "max_runs"),
             None if backoff is None else _arguments.function(backoff, "backoff"),
             executor,
-            chance,
+            source,
         )
         self._run_immediately = run_immediately
         self._paused = False  # what a new life begins with; one store, and whoever comes last is right

@@ -211,7 +211,7 @@ class Recurrence:
             return
         missed = passed + left_out
         with self._lock:
-            if self.due is not due or self.paused:
+            if self.due is not due or self.paused or self._token.is_set():
                 return
             self.due, self._entry = following, None  # it is this entry that brought us, or else it will come in vain
             self.figures.missed += missed
@@ -293,7 +293,7 @@ class Recurrence:
 
     def _take_held(self) -> ActiveRun | None:
         with self._lock:
-            if self._held is None or (self._active and self._terms.overlap != "parallel"):
+            if self._held is None or (self._active and self._terms.overlap != "parallel") or self._token.is_set():
                 return None
             due, self._held = self._held, None
             return self._begin(due)

@@ -106,10 +106,10 @@ class Scheduler:
     def _serve(self) -> None:
         self._summoned.release()
         is_first = True
-        while self._line:
+        while True:
             try:
                 call = self._line.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # it is done, by this thread or by others
                 return
             if is_first and self._line:
                 self._summon()

@@ -1,0 +1,246 @@
+"""An interval task and its scheduler among several threads, in every order that chance finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from threadkit import StopToken, SystemClock
+from threadkit._due import Rhythm, Tick
+from threadkit._recurrence import Recurrence
+from threadkit._run import Overlap, Terms
+from threadkit._scheduler import Scheduler
+
+pytestmark = pytest.mark.races
+
+Explore = Callable[..., None]
+
+
+class Standing(SystemClock):
+    """A clock that stands where it was put."""
+
+    moment = 0.0
+
+    def monotonic(self) -> float:
+        return self.moment
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.moment, UTC)
+
+
+class Table:
+    """A scheduler that writes down what it is asked for, and does it when it is told to."""
+
+    def __init__(self, clock: Standing) -> None:
+        self.clock = clock
+        self.entries: list[tuple[float, Callable[[], object]]] = []
+        self.calls: list[Callable[[], object]] = []
+
+    def schedule(self, due: float, call: Callable[[], object]) -> tuple[float, Callable[[], object]]:
+        self.entries.append((due, call))
+        return self.entries[-1]
+
+    def cancel(self, entry: tuple[float, Callable[[], object]]) -> None:
+        self.take(entry)
+
+    def run(self, call: Callable[[], object]) -> None:
+        self.calls.append(call)
+
+    def take(self, entry: tuple[float, Callable[[], object]]) -> bool:
+        try:
+            self.entries.remove(entry)
+        except ValueError:  # somebody else was quicker
+            return False
+        return True
+
+    def work(self) -> None:
+        """Do what is due, until nothing is. One thread at a time calls this."""
+        while self.calls or any(due <= self.clock.moment for due, _ in self.entries):
+            self.calls += [entry[1] for entry in [*self.entries] if entry[0] <= self.clock.moment and self.take(entry)]
+            for call in [self.calls.pop(0) for _ in [*self.calls]]:
+                call()
+
+
+class Scene:
+    """A recurrence that is due every ten seconds, at the time of its first run."""
+
+    def __init__(self, overlap: Overlap = "skip", max_runs: int | None = None) -> None:
+        self.clock = Standing()
+        self.table = Table(self.clock)
+        self.began: list[float] = []
+        self.finished: list[BaseException | None] = []
+        self.events: list[object] = []
+        rhythm = Rhythm(10.0, 0.0, float, after_the_end=False)
+        terms = Terms("task", self.func, False, rhythm, overlap, "run", max_runs, None, None, float)
+        self.token = StopToken(clock=self.clock)
+        self.recurrence = Recurrence(
+            terms, self.clock, self.token, self.events.append, self.finished.append, paused=False
+        )
+        self.recurrence.start(self.table, run_immediately=False)  # type: ignore[arg-type]  # a duck
+        self.clock.moment = 10.0
+
+    def func(self) -> None:
+        self.began.append(self.clock.moment)
+
+    def look(self) -> None:
+        self.recurrence._look()
+
+    def stop(self) -> None:
+        self.token.set()
+        self.recurrence.wind_down()
+
+    def is_armed_well(self) -> bool:
+        """Tell whether the scheduler is going to look once, at the right time; vain looks do no harm."""
+        due = self.recurrence.due
+        return due is not None and sum(moment == due.wake_at(self.clock) for moment, _ in self.table.entries) == 1
+
+
+def test_two_looks_at_one_due_time(explore: Explore) -> None:
+    """However many threads look, one due time is one run."""
+    explore(
+        Scene,
+        Scene.look,
+        Scene.look,
+        invariant=lambda scene: scene.began == [10] and scene.recurrence.figures.runs == 1 and scene.is_armed_well(),
+    )
+
+
+def test_interval_change_against_firing(explore: Explore) -> None:
+    """A new interval that meets a run that is due neither loses the run nor the interval."""
+
+    def change(scene: Scene) -> None:
+        scene.recurrence.set_interval(15.0)
+
+    def invariant(scene: Scene) -> bool:
+        due = scene.recurrence.due
+        # Whoever was first: the run was due at 10 and has begun, or the change has put it off to 15.
+        right = (scene.began, due.at) in [([10], 25.0), ([], 15.0)] if isinstance(due, Tick) else False
+        return right and scene.is_armed_well()
+
+    explore(Scene, Scene.look, change, invariant=invariant)
+
+
+def test_pause_and_resume_against_firing(explore: Explore) -> None:
+    """A pause that meets a run that is due lets it begin or leaves it out, and the task goes on after it."""
+
+    def pause(scene: Scene) -> None:
+        scene.recurrence.pause()
+        scene.recurrence.resume()
+
+    explore(
+        Scene,
+        Scene.look,
+        pause,
+        invariant=lambda scene: len(scene.began) <= 1 and scene.is_armed_well() and scene.recurrence.due.at == 20,
+    )
+
+
+def test_stop_against_firing(explore: Explore) -> None:
+    """A stop that meets a run that is due has the task end once, after the run if there is one."""
+
+    def invariant(scene: Scene) -> bool:
+        return (
+            scene.finished == [None]
+            and len(scene.began) == scene.recurrence.figures.runs <= 1
+            and not scene.table.entries
+            and not scene.recurrence.run_now()
+        )
+
+    explore(Scene, Scene.look, Scene.stop, invariant=invariant)
+
+
+def test_the_last_run_against_stop(explore: Explore) -> None:
+    """A task that ends by itself while it is stopped tells its end once."""
+    explore(
+        lambda: Scene(max_runs=1),
+        Scene.look,
+        Scene.stop,
+        invariant=lambda scene: scene.finished == [None] and not scene.table.entries,
+    )
+
+
+def test_run_now_against_a_run(explore: Explore) -> None:
+    """A run that was asked for while another one begins or ends is made; at most, it has that one skipped."""
+
+    def ask(scene: Scene) -> None:
+        assert scene.recurrence.run_now()
+        scene.table.work()
+
+    def invariant(scene: Scene) -> bool:
+        scene.table.work()
+        return len(scene.began) + scene.recurrence.figures.skipped == 2 and scene.recurrence.work_left() == 0
+
+    explore(Scene, Scene.look, ask, invariant=invariant)
+
+
+def test_run_now_against_stop(explore: Explore) -> None:
+    """A run that is asked for while the task stops is refused, dropped or made, and the task ends once."""
+
+    def ask(scene: Scene) -> None:
+        scene.recurrence.run_now()
+        scene.table.work()
+
+    def invariant(scene: Scene) -> bool:
+        scene.table.work()
+        return scene.finished == [None] and scene.recurrence.work_left() == 0
+
+    explore(Scene, ask, Scene.stop, invariant=invariant)
+
+
+def test_a_queued_run_against_the_end_of_the_present(explore: Explore) -> None:
+    """A run that is due while another one ends begins at once, or is queued and begins after it."""
+
+    def second(scene: Scene) -> None:
+        scene.recurrence.run_now()
+        scene.table.work()
+
+    def invariant(scene: Scene) -> bool:
+        scene.table.work()
+        return len(scene.began) == 2 and scene.recurrence.figures.skipped == 0 and scene.recurrence.work_left() == 0
+
+    explore(lambda: Scene("queue"), Scene.look, second, invariant=invariant)
+
+
+class Line:
+    """A scheduler whose pool is a list of calls to be made."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler(Standing())
+        self.done: list[str] = []
+        self.summoned: list[Callable[[], object]] = []
+        self.scheduler._pool = self  # type: ignore[assignment]  # a duck
+
+    def put(self, call: Callable[[], object]) -> None:
+        self.summoned.append(call)
+
+    def come(self) -> None:
+        while self.summoned:
+            try:
+                call = self.summoned.pop()
+            except IndexError:
+                return
+            call()
+
+    def add(self, name: str) -> Callable[[], Any]:
+        return lambda: self.done.append(name)
+
+
+def test_nothing_is_left_lying_in_the_line(explore: Explore) -> None:
+    """Whoever adds to the line while a thread is leaving it has somebody come."""
+
+    def add(line: Line) -> None:
+        line.scheduler.run(line.add("a"))
+        line.scheduler.run(line.add("b"))
+
+    def invariant(line: Line) -> bool:
+        line.come()
+        return sorted(line.done) == ["a", "b", "c"] and not line.scheduler._line
+
+    def also_add(line: Line) -> None:
+        line.scheduler.run(line.add("c"))
+        line.come()
+
+    explore(Line, add, also_add, Line.come, invariant=invariant)
