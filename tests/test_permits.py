@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 
@@ -117,6 +118,21 @@ def test_who_is_woken_in_vain_waits_on(clock: VirtualClock) -> None:
     permits.wake_all()
     permits.give()
     assert waiter.result()
+
+
+def test_room_that_comes_just_before_a_coroutine_waits(clock: VirtualClock) -> None:
+    """A coroutine looks for a permit once more when it has said that it waits, so that none is missed."""
+    permits = Permits(clock, 1)
+    permits.take_now()
+    given = iter([permits.give])
+
+    def given_up() -> bool:
+        for give in given:
+            give()
+        return False
+
+    assert asyncio.run(permits.take_on_loop(given_up))
+    assert permits._bell.idle() == 0
 
 
 def test_who_waits_may_give_up(clock: VirtualClock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import random
 import threading
@@ -238,11 +237,10 @@ class BoundedExecutor(BaseComponent, Submitter):
     def _ready(self) -> Intake:
         """Return where calls go in; start with the first one."""
         self._refuse_forked()
-        if self._intake is None:
-            self.start()
         intake = self._intake
         if intake is None:
-            raise Closed(self.kind, self.name)
+            self.start()
+            return self._ready()
         return intake
 
     def _new_lane(self) -> PoolLane | EngineLane:
@@ -269,17 +267,18 @@ class BoundedExecutor(BaseComponent, Submitter):
         )
 
     def _start_first_thread(self, lane: PoolLane | EngineLane) -> None:
-        started, delay = self._clock.monotonic(), 0.0
-        for attempt in itertools.count(1):
+        started, delay, attempts = self._clock.monotonic(), 0.0, 1
+        while True:
             try:
                 lane.start()
                 return
             except RuntimeError as error:
                 elapsed = self._clock.monotonic() - started
-                wait = self._submit_retry.next_delay(RetryState(attempt, error, elapsed, delay, random.random))
+                wait = self._submit_retry.next_delay(RetryState(attempts, error, elapsed, delay, random.random))
                 if wait is None or is_final(error) or is_on_event_loop() or self._token.wait(wait):
                     raise
                 delay = wait
+                attempts += 1
 
     def _conclude(self, broken: BaseException | None) -> None:
         """On the last thread."""
