@@ -354,6 +354,28 @@ def test_removing_before_the_start_forgets() -> None:
         assert (len(lc), log) == (0, [])
 
 
+def test_removing_what_is_coming_up_stops_it() -> None:
+    """A component that is removed while it starts is waited for, stopped and forgotten."""
+    log: list[str] = []
+    inside, gate = Gate(), Gate()
+
+    class Slow(Part):
+        def start(self) -> None:
+            inside.open()
+            gate.pass_through()
+            super().start()
+
+    with Lifecycle() as lc:
+        adding = Background(lambda: lc.add(Slow("slow", log)))
+        inside.pass_through()
+        removing = Background(lambda: lc.remove("slow"))
+        gate.open()
+        assert removing.result()
+        adding.result()
+        assert len(lc) == 0
+    assert log == ["start slow", "stop slow"]
+
+
 def test_finding() -> None:
     """Components are found by name, typed if wanted, and iterated in the order of their start."""
     lc = Lifecycle()

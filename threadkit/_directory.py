@@ -54,8 +54,10 @@ class Directory:
             raise ValueError(f"component {name!r} is required by {', '.join(map(repr, dependents))}: remove them first")
         given = _arguments.timeout(timeout)
         deadline = self._clock.monotonic() + (self._stop_timeout if given is None else given)
-        if entry.up and any(part.outcome == "stuck" for part in self._registry.stop([[entry]], "removed", deadline)):
-            return False
+        if entry.up or entry.starting:
+            parts = list(self._registry.stop([[entry]], "removed", deadline))
+            if parts[0].outcome == "stuck":
+                return False
         self._registry.discard(entry)
         return True
 
