@@ -154,6 +154,16 @@ def test_adoption_brings_clock_and_token() -> None:
     assert thread._token.reason == "all of you"
 
 
+def test_adopting_what_was_stopped_does_not_revive_it() -> None:
+    """A component that was stopped before its start cannot be started after its adoption either."""
+    plain = Plain()
+    plain.stop("never")
+    plain.adopt(VirtualClock(), StopToken())
+    assert plain.state is ComponentState.STOPPED
+    with pytest.raises(Closed):
+        plain.start()
+
+
 def test_adopting_what_runs_keeps_its_clock() -> None:
     """A component that runs already keeps its clock and its token when it is adopted."""
     with Plain() as plain:
@@ -207,7 +217,7 @@ def test_a_child_of_a_fork_must_start_anew() -> None:
         for use in (thread.stop, thread.join, lambda: thread.state):
             with pytest.raises(ForkedError, match="belongs to the parent process"):
                 use()
-        assert repr(thread) == "<ManagedThread \"parent's\" of the parent process>"
+        assert repr(thread) == '<ManagedThread "parent\'s" of the parent process>'
         thread.start()
         assert thread.state is ComponentState.RUNNING
         thread.stop()

@@ -154,7 +154,7 @@ class BaseComponent:
         """Inherit the clock, and descend from the token, of a registry that answers for this component from now on."""
         _exit.forget(self)
         self._host_clock, self._host_token = clock, token
-        if self._state is ComponentState.NEW:
+        if self._state is ComponentState.NEW and not self._token.is_set():  # one that was stopped stays so
             self._reset()
 
     @property
