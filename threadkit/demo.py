@@ -63,8 +63,15 @@ def run(folder: str | None, *, watch: bool, workers: int, index: str | None, as_
     progress = lc.enter_context(_progress(quiet=as_json or not sys.stderr.isatty()))
     bus = lc.bus()
     measuring = lc.executor("measure", max_workers=workers)
-    # When a stop is asked for, finish what runs and leave the rest: the report says how much that was.
-    jobs = lc.queue("index", workers=workers, on_stop="finish", retry=Retry(3, backoff.exponential(0.1), on=OSError))
+    # When a stop is asked for, finish what runs and leave the rest: the report says how much that was. What the handlers use
+    # is required, so it stays up until they have ended.
+    jobs = lc.queue(
+        "index",
+        workers=workers,
+        on_stop="finish",
+        retry=Retry(3, backoff.exponential(0.1), on=OSError),
+        requires=[bus, measuring],
+    )
 
     @jobs.handler
     def index_file(payload: str) -> None:

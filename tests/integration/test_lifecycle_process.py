@@ -78,7 +78,7 @@ SERVICE = """
             while running.sleep(0.01):
                 jobs.submit("work")
 
-        @lc.every(0.01)
+        @lc.every(1, run_immediately=True)
         def tick():
             pass
 
@@ -179,7 +179,7 @@ def test_exit_without_any_stop(programs: list[Program]) -> None:
             print("body ended:", running.reason)
 
         ManagedThread(body).start()
-        IntervalTask(lambda: None, 0.01).start()
+        IntervalTask(lambda: None, 1, run_immediately=True).start()
         queue = WorkQueue()
         queue.handler("job")(lambda payload: (time.sleep(0.2), print("job ended")))
         queue.start()
@@ -191,7 +191,7 @@ def test_exit_without_any_stop(programs: list[Program]) -> None:
         lc = Lifecycle()
         lc.thread(body)
         lc.queue()
-        lc.every(0.01)(lambda: None)
+        lc.every(1, run_immediately=True)(lambda: None)
         lc.callback(print, "resource closed")
         lc.start()
         time.sleep(0.05)
@@ -253,7 +253,7 @@ FORK = """
     jobs = lc.queue(workers=1)
     jobs.handler("pid")(lambda payload: os.getpid())
     ticks = []
-    lc.every(0.01)(lambda: ticks.append(os.getpid()))
+    lc.every(1, run_immediately=True)(lambda: ticks.append(os.getpid()))
     {before}
     pid = os.fork()
     if pid == 0:
