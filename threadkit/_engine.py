@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import random
 import sys
 import threading
 from collections import deque
@@ -246,7 +245,7 @@ class EngineLane(Lane):
         while not call.done():
             self._rebuild(number, error)
             elapsed = self.clock.monotonic() - started
-            next_delay = self._retry.next_delay(RetryState(attempts, error, elapsed, delay, random.random))
+            next_delay = self._retry.next_delay(RetryState(attempts, error, elapsed, delay))
             if next_delay is None or is_final(error):
                 call.abandon(error)
                 return

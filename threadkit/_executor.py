@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -274,7 +273,7 @@ class BoundedExecutor(BaseComponent, Submitter):
                 return
             except RuntimeError as error:
                 elapsed = self._clock.monotonic() - started
-                wait = self._submit_retry.next_delay(RetryState(attempts, error, elapsed, delay, random.random))
+                wait = self._submit_retry.next_delay(RetryState(attempts, error, elapsed, delay))
                 if wait is None or is_final(error) or is_on_event_loop() or self._token.wait(wait):
                     raise
                 delay = wait

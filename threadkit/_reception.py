@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar, cast, overload
@@ -60,7 +60,7 @@ class Reception(Waitlist):
     @override
     def _reset(self) -> None:
         super()._reset()
-        self._prefix = secrets.token_hex(4)  # of the ids; another one in a forked child
+        self._prefix = os.urandom(4).hex()  # of the ids; another one in a forked child
         self._numbers = itertools.count(1)
 
     @overload
