@@ -7,6 +7,7 @@ it meanwhile: its handler is then told by its token, and what the handler return
 from __future__ import annotations
 
 import contextlib
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -21,7 +22,21 @@ from threadkit._crew import Crew
 from threadkit._handlers import Caller, Handler
 from threadkit._job import Job, _current, context_of
 from threadkit._observe import Counters
-from threadkit._records import FINISHED, UNFINISHED, JobError, JobRecord, JobState
+from threadkit._records import (
+    CANCELLED,
+    COMPLETED,
+    DISCARDED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SCHEDULED,
+    UNFINISHED,
+    JobError,
+    JobRecord,
+    JobState,
+)
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
 from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry, RetryState
@@ -62,6 +77,7 @@ class Dispatcher(Waitlist):
         self._counters = Counters("retries", "interrupted")
         self._is_abandoned = False  # written once: what waits now will not be done
         self._crew = Crew(self._clock, self.name, self._work, self._conclude)
+        self._ending = threading.Lock()  # whoever ends the queue takes it, and never gives it back
 
     def _work(self, is_surplus: Callable[[], bool]) -> None:
         """Run jobs until there is nothing more to do for this thread."""
@@ -105,7 +121,7 @@ class Dispatcher(Waitlist):
                 self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if handler.limits is not None and not self._admit(record, handler, handler.limits):
                 continue
-            if self._store.move(record, JobState.PENDING, JobState.RUNNING):
+            if self._store.move(record, PENDING, RUNNING):
                 return cast("Job", record)
             self._hand_over(record)
         return None
@@ -115,9 +131,9 @@ class Dispatcher(Waitlist):
         try:
             self._attempt(job, caller)
         except BaseException as error:  # not the handler's: an interrupt that struck between two steps of ours
-            if job.state is JobState.RUNNING:
+            if job.state is RUNNING:
                 job.errors += (JobError(job.attempts, self._clock.now(), error),)
-                self._settle(job, JobState.FAILED, error)
+                self._settle(job, FAILED, error)
             raise
 
     def _attempt(self, job: Job, caller: Caller) -> None:
@@ -127,8 +143,8 @@ class Dispatcher(Waitlist):
         job.expires_at = None  # it has begun in time
         job._context = None
         job.attempts += 1
-        job.started_at = self._clock.now()
         job.begun = self._clock.monotonic()
+        job.started = self._stamps.at(job.begun)
         handler: Handler = job.handler
         _current.set(job)
         if self._is_heard():
@@ -147,7 +163,7 @@ class Dispatcher(Waitlist):
             late.__cause__ = failure
             failure = late
         if failure is None:
-            self._settle(job, JobState.COMPLETED, None)
+            self._settle(job, COMPLETED, None)
         else:
             job.value = None
             self._judge(job, failure)
@@ -155,14 +171,14 @@ class Dispatcher(Waitlist):
     def _judge(self, job: Job, failure: BaseException) -> None:
         """Decide what follows from what an attempt raised."""
         if isinstance(failure, Discard):
-            self._settle(job, JobState.DISCARDED, None, f"was {failure}")
+            self._settle(job, DISCARDED, None, f"was {failure}")
             return
         if isinstance(failure, Stopping) and self._token.is_set():
             self._interrupt(job)
         try:
             if isinstance(failure, Snooze):
                 job.delay = _arguments.seconds(failure.delay, "delay")
-                self._settle(job, JobState.SCHEDULED, failure)
+                self._settle(job, SCHEDULED, failure)
                 return
             delay = self._delay_before_next(job, failure)
         except Exception as error:  # a backoff, or a delay, of the user's that makes no sense
@@ -171,10 +187,10 @@ class Dispatcher(Waitlist):
         _let_go(failure)
         job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
         if delay is None:
-            self._settle(job, JobState.FAILED, failure)
+            self._settle(job, FAILED, failure)
         else:
             job.delay = delay
-            self._settle(job, JobState.RETRYING, failure)
+            self._settle(job, RETRYING, failure)
 
     def _delay_before_next(self, job: Job, failure: BaseException) -> float | None:
         retry = self._retry_of(job)
@@ -188,26 +204,25 @@ class Dispatcher(Waitlist):
 
     def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
         """Move a job on after an attempt, and do what belongs to that step."""
-        now = self._clock.now()
-        after = self._store.settle(job, after, now, why)
+        after = self._store.settle(job, after, self._stamps.now(), why)
         if job.passed:
             self._hand_over(job)
         if after in FINISHED:
             self._tell_ended(job, failure)
-        elif after is not JobState.PENDING:  # that is where an interrupted one goes, and stays
+        elif after is not PENDING:  # that is where an interrupted one goes, and stays
             self._schedule_next(job, after, failure)
         else:
             self._wake(job)
 
     def _schedule_next(self, job: Job, after: JobState, failure: BaseException | None) -> None:
         attempt = job.attempts
-        if after is JobState.SCHEDULED:
+        if after is SCHEDULED:
             job.attempts -= 1  # a snooze spends none
         self._counters.add("retries")
         self._owe_permit()
         with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending, and the job is left
             self._call_at(self._clock.monotonic() + job.delay, self._promote, job)
-        if job.state is JobState.CANCELLED:  # this very moment, before there was a call to forget
+        if job.state is CANCELLED:  # this very moment, before there was a call to forget
             self._forget_calls(job)
         assert failure is not None  # noqa: S101 - for the type checkers
         self._emit(
@@ -226,14 +241,14 @@ class Dispatcher(Waitlist):
 
     def _cancel(self, record: JobRecord, why: str) -> bool:
         """Cancel a job that waits, or condemn one that runs; return whether it ends as cancelled."""
-        while not self._withdraw(record, JobState.CANCELLED, why):
-            if self._store.condemn(record, JobState.CANCELLED, why):
+        while not self._withdraw(record, CANCELLED, why):
+            if self._store.condemn(record, CANCELLED, why):
                 context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
                 if context is not None:
                     context.token.set(why)
                 return True
             if record.fate is not None or record.state in FINISHED:
-                return JobState.CANCELLED in {record.fate, record.state}
+                return CANCELLED in {record.fate, record.state}
         return True
 
     def _revive(self, job: Job) -> bool:
@@ -248,7 +263,7 @@ class Dispatcher(Waitlist):
     def _interrupt(self, job: Job) -> None:
         """Take a running job away from its handler, since the time of the queue is over. No attempt is spent."""
         attempt = job.attempts
-        if self._store.condemn(job, JobState.PENDING, _INTERRUPTED):
+        if self._store.condemn(job, PENDING, _INTERRUPTED):
             job._lost = _INTERRUPTED
             self._counters.add("interrupted")
             self._wake(job)
@@ -291,8 +306,12 @@ class Dispatcher(Waitlist):
             self._conclude()
 
     def _conclude(self) -> None:
-        """The last worker has gone. If that is because of a stop, this is the end."""
-        if self._closing:
+        """The last worker has gone. If that is because of a stop, this is the end.
+
+        The worker and the stopper may both get here. A second _end() would let join() return while the first still tells
+        everybody.
+        """
+        if self._closing and self._ending.acquire(blocking=False):
             self._timer.close()
             self._timer.join(None)
             self._abandon()
@@ -317,7 +336,7 @@ class Dispatcher(Waitlist):
         if self._closing:
             self._finishes_only = True
             for record in self._store.records():
-                if record.state is JobState.RUNNING:
+                if record.state is RUNNING:
                     self._interrupt(cast("Job", record))
             self._abandon()
 

@@ -7,13 +7,13 @@ import contextvars
 import math
 import threading
 from collections.abc import Generator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
 from threadkit import _arguments
 from threadkit._clock import Clock, Gate, deadline_after
 from threadkit._errors import CallTimeout, JobCancelled, JobFailed
-from threadkit._records import FINISHED, JobRecord, JobState, Progress
+from threadkit._records import COMPLETED, FAILED, FINISHED, JobRecord, Progress
 from threadkit._stop import StopToken
 from threadkit._waiting import Waiters
 from threadkit.backoff import Retry
@@ -46,9 +46,6 @@ class Job(JobRecord):
         payload: what the handler is given.
         state: a ``JobState``.
         attempts: how many attempts have begun that count; one that the queue's end interrupted does not.
-        created_at: when it was submitted, in UTC.
-        started_at: when its last attempt began; None before the first.
-        finished_at: when it finished; None before.
         errors: one ``JobError`` for each attempt that failed, in order.
         progress: what its handler said last: a number from 0 to 1 with a ``message``.
 
@@ -65,11 +62,26 @@ class Job(JobRecord):
 
     __slots__ = ("_context", "_lost", "_queue")
 
-    def __init__(self, queue: Owner, job_id: str, number: int, name: str, payload: Any, created_at: datetime) -> None:
-        JobRecord.__init__(self, job_id, number, name, payload, created_at)
+    def __init__(self, queue: Owner, job_id: str, number: int, name: str, payload: Any, created: float) -> None:
+        JobRecord.__init__(self, job_id, number, name, payload, created)
         self._queue = queue
         self._context: JobContext | None = None
         self._lost = ""  # why nobody will bring it to an end, written once, when its queue has ended
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was submitted, in UTC."""
+        return datetime.fromtimestamp(self.created, UTC)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt began, in UTC; None before the first."""
+        return None if self.started is None else datetime.fromtimestamp(self.started, UTC)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it finished, in UTC; None before."""
+        return None if self.finished is None else datetime.fromtimestamp(self.finished, UTC)
 
     @property
     def max_attempts(self) -> float:
@@ -138,9 +150,9 @@ class Job(JobRecord):
         if not self._wait(seconds):
             raise CallTimeout(f"job {self.id} ({self.name!r})", seconds or 0.0)
         state = self.state
-        if state is JobState.COMPLETED:
+        if state is COMPLETED:
             return None
-        if state is JobState.FAILED:
+        if state is FAILED:
             failure = JobFailed(self.id, self.name, f"failed after {self.attempts} attempt(s)")
             failure.__cause__ = self.errors[-1].error
             return failure

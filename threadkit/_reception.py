@@ -16,7 +16,7 @@ from threadkit._errors import Closed, DuplicateName, Full, WouldBlock
 from threadkit._handlers import Caller, Handler, SerialBy
 from threadkit._job import Job, _current, running_job
 from threadkit._limits import parse_rate
-from threadkit._records import JobRecord, JobState
+from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
 from threadkit._waitlist import Waitlist, serial_of
 from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
@@ -61,7 +61,7 @@ class Reception(Waitlist):
     def _reset(self) -> None:
         super()._reset()
         self._prefix = os.urandom(4).hex()  # of the ids; another one in a forked child
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(10_000_001)  # all of one length, so that ids sort as text
 
     @overload
     def handler(self, name: F, /) -> F: ...
@@ -260,7 +260,7 @@ class Reception(Waitlist):
         handler = self._handlers.find(name_or_handler)
         number = next(self._numbers)
         # The parts of a queue together are what a job takes for its owner.
-        job = Job(self, f"{self._prefix}-{number:08d}", number, handler.name, payload, self._clock.now())  # type: ignore[arg-type]
+        job = Job(self, f"{self._prefix}-{number}", number, handler.name, payload, self._stamps.now())  # type: ignore[arg-type]
         job.handler = handler
         if handler.limits is not None:
             job.serial = serial_of(payload, handler)
@@ -328,7 +328,7 @@ class Reception(Waitlist):
     def _take_in(self, job: Job, due: float | None, on_conflict: OnConflict) -> Job:
         """Add a job that has a permit."""
         if due is not None:
-            job.state = JobState.SCHEDULED
+            job.state = SCHEDULED
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":  # it has come this very moment
@@ -370,7 +370,7 @@ class Reception(Waitlist):
             self._cancel(holder, "was replaced")
         if self._is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
-        if self._store.move(job, JobState.PENDING, JobState.RUNNING):
+        if self._store.move(job, PENDING, RUNNING):
             outer, caller = running_job(), self._new_caller()
             try:
                 self._run(job, caller)

@@ -51,7 +51,11 @@ class JobState(enum.StrEnum):
         return self in FINISHED
 
 
-FINISHED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED, JobState.DISCARDED})
+# To look a member up in its class costs several times a call, and a job is moved three times.
+SCHEDULED, PENDING, RUNNING, RETRYING = JobState.SCHEDULED, JobState.PENDING, JobState.RUNNING, JobState.RETRYING
+COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
+EXPIRED, DISCARDED = JobState.EXPIRED, JobState.DISCARDED
+FINISHED = frozenset({COMPLETED, FAILED, CANCELLED, EXPIRED, DISCARDED})
 UNFINISHED = frozenset(JobState) - FINISHED
 
 
@@ -122,13 +126,13 @@ class JobRecord:
         "__weakref__",
         "attempts",
         "begun",
-        "created_at",
+        "created",
         "delay",
         "entries",
         "errors",
         "expires_at",
         "fate",
-        "finished_at",
+        "finished",
         "first_begun",
         "handler",
         "id",
@@ -142,7 +146,7 @@ class JobRecord:
         "progress",
         "retry",
         "serial",
-        "started_at",
+        "started",
         "state",
         "timeout",
         "turn",
@@ -150,7 +154,7 @@ class JobRecord:
         "why",
     )
 
-    def __init__(self, job_id: str, number: int, name: str, payload: Any, created_at: datetime) -> None:
+    def __init__(self, job_id: str, number: int, name: str, payload: Any, created: float) -> None:
         self.id = job_id
         self.number = number  # unique in its queue; what is spread by it is spread evenly
         self.name = name  # of the handler
@@ -161,7 +165,7 @@ class JobRecord:
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
         self.serial: Any = UNKNOWN  # what its handler's serial_by said
-        self.state = JobState.PENDING
+        self.state = PENDING
         self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
         self.turn = 0  # its place in the line, among those of its priority
         self.passed = 0  # how many of its handler's limits let it pass
@@ -170,9 +174,10 @@ class JobRecord:
         self.errors: tuple[JobError, ...] = ()
         self.progress = NO_PROGRESS
         self.notes: dict[str, Any] | None = None  # made when they are first asked for
-        self.created_at = created_at
-        self.started_at: datetime | None = None  # the last attempt
-        self.finished_at: datetime | None = None
+        # Moments of POSIX time. The second is that of the last attempt.
+        self.created = created
+        self.started: float | None = None
+        self.finished: float | None = None
         # Moments of the clock's monotonic(), and the last delay, in seconds.
         self.expires_at: float | None = None
         self.first_begun: float | None = None

@@ -30,7 +30,21 @@ from threadkit._job import Job, running_job
 from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
 from threadkit._observe import logger
 from threadkit._permits import Permits
-from threadkit._records import FINISHED, UNKNOWN, JobRecord, JobState
+from threadkit._records import (
+    CANCELLED,
+    COMPLETED,
+    EXPIRED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SCHEDULED,
+    UNKNOWN,
+    JobRecord,
+    JobState,
+)
+from threadkit._stamps import Stamps
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
 from threadkit.events import JobCompleted, JobDied, JobEnded
@@ -76,6 +90,7 @@ class Waitlist(BaseComponent):
         self._drains = Waiters()  # who waits for the last job
         self._bell = Bell(self._clock)  # where workers wait for jobs
         self._permits = Permits(self._clock, self._maxsize)  # one for each job that waits
+        self._stamps = Stamps(self._clock)
         self._timer = Timer(self._clock, f"{self.name}-timer", lingers=True)
         for record in self._store.records():
             if record.state not in FINISHED:
@@ -140,19 +155,18 @@ class Waitlist(BaseComponent):
     def _promote(self, record: JobRecord) -> None:
         """The time of a job has come. The timer's callback."""
         if not self._closing and (
-            self._store.move(record, JobState.SCHEDULED, JobState.PENDING)
-            or self._store.move(record, JobState.RETRYING, JobState.PENDING)
+            self._store.move(record, SCHEDULED, PENDING) or self._store.move(record, RETRYING, PENDING)
         ):
             self._offer(record)
 
     def _expire(self, record: JobRecord) -> None:
         """It is too late for a job, if it still waits for its first attempt. The timer's callback."""
         if record.expires_at is not None:
-            self._withdraw(record, JobState.EXPIRED, "has expired: nobody began it in time")
+            self._withdraw(record, EXPIRED, "has expired: nobody began it in time")
 
     def _drop(self, record: JobRecord) -> None:
         """End a job that was taken out of the line, since there is no room for it."""
-        if self._store.move(record, JobState.PENDING, JobState.CANCELLED, self._clock.now(), "was dropped: full"):
+        if self._store.move(record, PENDING, CANCELLED, self._stamps.now(), "was dropped: full"):
             self._forget_calls(record)
             self._permits.give()
             self._tell_ended(record)
@@ -162,9 +176,9 @@ class Waitlist(BaseComponent):
         """End a job that waits; return False where it runs or has finished."""
         while True:
             before = record.state
-            if before is JobState.RUNNING or before in FINISHED:
+            if before is RUNNING or before in FINISHED:
                 return False
-            if self._store.move(record, before, after, self._clock.now(), why):
+            if self._store.move(record, before, after, self._stamps.now(), why):
                 break
         self._forget_calls(record)
         limits = record.handler.limits
@@ -212,13 +226,13 @@ class Waitlist(BaseComponent):
         """A job has finished: tell who waits for it, and who listens."""
         self._wake(record)
         state, job_id, name, attempt = record.state, record.id, record.name, record.attempts
-        if state is JobState.COMPLETED:
+        if state is COMPLETED:
             if self._is_heard():
                 seconds = self._clock.monotonic() - record.begun
                 self._emit(
                     JobCompleted(component=self.name, job_id=job_id, handler=name, attempt=attempt, seconds=seconds)
                 )
-        elif failure is not None and state is JobState.FAILED:
+        elif failure is not None and state is FAILED:
             self._emit(JobDied(component=self.name, job_id=job_id, handler=name, attempt=attempt, error=failure))
         else:
             self._emit(

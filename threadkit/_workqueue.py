@@ -16,7 +16,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._dispatcher import Dispatcher
 from threadkit._job import Job
 from threadkit._reception import OnFull, Reception, retry_of
-from threadkit._records import UNFINISHED, JobState, QueueStats
+from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
 from threadkit.backoff import Retry
 from threadkit.stores import JobStore, MemoryStore
 
@@ -124,7 +124,7 @@ class WorkQueue(Dispatcher, Reception):
 
     def dead_letters(self) -> list[Job]:
         """Return the jobs whose last attempt failed."""
-        return self.jobs(JobState.FAILED)
+        return self.jobs(FAILED)
 
     def position(self, job_id: str) -> int | None:
         """Return how many pending jobs come before this one: 0 is next. None where it is not pending.
@@ -133,10 +133,10 @@ class WorkQueue(Dispatcher, Reception):
         the number of jobs that are remembered.
         """
         job = self.get(job_id)
-        if job is None or job.state is not JobState.PENDING:
+        if job is None or job.state is not PENDING:
             return None
         place = _place(job)
-        return sum(1 for other in self.jobs(JobState.PENDING) if _place(other) < place)
+        return sum(1 for other in self.jobs(PENDING) if _place(other) < place)
 
     def stats(self) -> QueueStats:
         """Return the figures, as of one moment: ``submitted`` is the sum over the nine states."""
@@ -234,7 +234,7 @@ class WorkQueue(Dispatcher, Reception):
         self._refuse_forked()
         deadline = deadline_after(self._clock, _arguments.timeout(timeout))
         self._refuse_own_job("drain()")
-        unfinished = UNFINISHED if delayed else UNFINISHED - {JobState.SCHEDULED}
+        unfinished = UNFINISHED if delayed else UNFINISHED - {SCHEDULED}
 
         def is_empty() -> bool:
             counts = self._store.counts()

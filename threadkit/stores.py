@@ -10,13 +10,12 @@ import contextlib
 import itertools
 import threading
 from collections import deque
-from datetime import datetime
 from typing import ClassVar, Protocol
 
 from threadkit import _fork
 from threadkit._errors import DuplicateName, StoreError
 from threadkit._ledger import Ledger
-from threadkit._records import FINISHED, JobRecord, JobState
+from threadkit._records import FAILED, FINISHED, PENDING, JobRecord, JobState
 
 __all__ = ["JobStore", "MemoryStore"]
 
@@ -83,7 +82,7 @@ class JobStore(Protocol):
         ...
 
     def move(
-        self, record: JobRecord, before: JobState, after: JobState, at: datetime | None = None, why: str = ""
+        self, record: JobRecord, before: JobState, after: JobState, at: float | None = None, why: str = ""
     ) -> bool:
         """Move a job to another state; return False, and do nothing, where it is not in the first one."""
         ...
@@ -92,7 +91,7 @@ class JobStore(Protocol):
         """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
         ...
 
-    def settle(self, record: JobRecord, after: JobState, at: datetime, why: str = "") -> JobState:
+    def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
         """Move a job that has stopped running to another state, or to its fate; return which."""
         ...
 
@@ -238,7 +237,7 @@ class MemoryStore:
         return any(self._lines)
 
     def move(
-        self, record: JobRecord, before: JobState, after: JobState, at: datetime | None = None, why: str = ""
+        self, record: JobRecord, before: JobState, after: JobState, at: float | None = None, why: str = ""
     ) -> bool:
         """Move a job to another state; return False, and do nothing, where it is not in the first one."""
         if after not in FINISHED:
@@ -260,7 +259,7 @@ class MemoryStore:
         """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
         return self._ledger.condemn(record, fate, why)
 
-    def settle(self, record: JobRecord, after: JobState, at: datetime, why: str = "") -> JobState:
+    def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
         """Move a job that has stopped running to another state, or to its fate; return which."""
         if record.key is None:
             after = self._ledger.settle(record, after, at, why)
@@ -289,7 +288,7 @@ class MemoryStore:
                 self._finished.remove(record)  # who succeeds owns it: it can neither be forgotten nor revived twice
             except ValueError:
                 return False
-            if not self._ledger.move(record, JobState.FAILED, JobState.PENDING):
+            if not self._ledger.move(record, FAILED, PENDING):
                 self._finished.append(record)
                 return False
             if record.key is not None:
