@@ -526,7 +526,7 @@ def test_timeout_of_a_call_that_waits(make: Make, clock: VirtualClock, parked: B
 
 
 def test_timeout_of_a_call_that_runs(make: Make, blocker: Blocker) -> None:
-    """A call whose time is over while it runs fails with CallTimeout; it goes on, and keeps its worker until it ends."""
+    """A call whose time is over while it runs fails with CallTimeout; it goes on and keeps its worker."""
     executor = make(1, max_pending=0, on_full="reject")
     future = executor.options(timeout=0.01).submit(blocker)
     blocker.wait_until_called()

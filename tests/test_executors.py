@@ -1,4 +1,4 @@
-"""BoundedExecutor over somebody else's executor: what it sends there, how it heals; and the factories of ``executors``."""
+"""BoundedExecutor over somebody else's executor: what it sends, how it heals; and the factories of ``executors``."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_an_engine_whose_size_is_no_number(make: Make) -> None:
 
 
 def test_submit_that_fails_for_another_reason(make: Make, factory: Factory) -> None:
-    """An error of submit() that does not mean that the engine is broken goes to the submitter; the permit comes back."""
+    """An error of submit() that does not mean a broken engine goes to the submitter; the permit comes back."""
     executor = make(max_pending=1, on_full="reject")
     executor.start()
     factory.engines[0].refusals.append(TypeError("cannot pickle"))
@@ -259,7 +259,7 @@ def test_timeout_while_it_waits(make: Make, clock: VirtualClock, factory: Factor
 
 
 def test_shutdown_waits_for_the_engine(make: Make, factory: Factory) -> None:
-    """stop() takes nothing more; when the last call has ended the engine is shut down, then the executor has stopped."""
+    """After stop() the engine is shut down when the last call has ended, and then the executor has stopped."""
     executor = make()
     future = executor.submit(str, 1)
     executor.stop()
@@ -306,7 +306,7 @@ def test_an_engine_that_cannot_be_shut_down(make: Make, factory: Factory, caplog
 
 def test_a_factory_that_fails(make: Make) -> None:
     """Where the factory fails, or makes something else than an executor, the start fails and says so."""
-    with pytest.raises(TypeError, match="inner must return a concurrent.futures.Executor, not ''"):
+    with pytest.raises(TypeError, match=r"inner must return a concurrent\.futures\.Executor, not ''"):
         make(inner=str).submit(str)
     with pytest.raises(ZeroDivisionError):
         make(inner=lambda: 1 / 0).start()
@@ -472,7 +472,7 @@ def test_a_refused_call_is_sent_again(make: Make, clock: VirtualClock, factory: 
 
 
 def test_a_call_that_is_refused_again_and_again(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """When submit_retry gives up, the call fails with the last refusal; no more engines are made than recreate allows."""
+    """When submit_retry gives up, the call fails with the last refusal; recreate bounds the engines made meanwhile."""
     executor = make(recreate=2)
     executor.start()
 
@@ -510,7 +510,7 @@ def test_recreate_switched_off(make: Make, clock: VirtualClock, factory: Factory
 
 
 def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """A call that may run twice goes to the new engine when the first broke under it; when that breaks too, it fails."""
+    """A call that may run twice goes to a new engine when the first broke under it; when that breaks too, it fails."""
     executor = make()
     careful = executor.options(idempotent=True)
     first, second = careful.submit(str, 1), careful.submit(str, 2)
