@@ -308,8 +308,8 @@ class Dispatcher(Waitlist):
     def _conclude(self) -> None:
         """The last worker has gone. If that is because of a stop, this is the end.
 
-        The worker and the stopper may both get here. A second _end() would let join() return while the first still tells
-        everybody.
+        The worker and the stopper may both get here. A second _end() would let join() return while the first still
+        tells everybody.
         """
         if self._closing and self._ending.acquire(blocking=False):
             self._timer.close()
