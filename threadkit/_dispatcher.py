@@ -90,7 +90,11 @@ class Dispatcher(Waitlist):
                     if has_waited and self._store.has_ready():
                         self._bell.ring()  # the ring for that may have been spent on this thread
                     has_waited = False
-                    self._run(job, caller)
+                    try:
+                        self._run(job, caller)
+                    except BaseException as error:
+                        self._rescue(job, error)
+                        raise
                     del job
                 elif self._closing:
                     return
@@ -128,15 +132,6 @@ class Dispatcher(Waitlist):
 
     def _run(self, job: Job, caller: Caller) -> None:
         """Make one attempt of a job that has just become a running one."""
-        try:
-            self._attempt(job, caller)
-        except BaseException as error:  # not the handler's: an interrupt that struck between two steps of ours
-            if job.state is RUNNING:
-                job.errors += (JobError(job.attempts, self._clock.now(), error),)
-                self._settle(job, FAILED, error)
-            raise
-
-    def _attempt(self, job: Job, caller: Caller) -> None:
         self._permits.give()
         if job.entries:
             self._forget_calls(job)
@@ -156,17 +151,30 @@ class Dispatcher(Waitlist):
             else:
                 job.value = caller.call(handler, (job.payload,))
         except BaseException as error:  # the border of user code: whatever it is, it is an outcome
-            failure = error
-        deadline = self._deadline_of(job)
-        if deadline is not None and self._clock.monotonic() >= deadline and not isinstance(failure, Discard):
-            late = TimeoutError(f"attempt {job.attempts} took longer than {deadline - job.begun:g} s")
-            late.__cause__ = failure
-            failure = late
+            # Without this very frame, which would keep itself alive by its own traceback.
+            failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+        if (job.timeout is not None or handler.timeout is not None) and not isinstance(failure, Discard):
+            failure = self._lateness(job, failure) or failure
         if failure is None:
             self._settle(job, COMPLETED, None)
         else:
             job.value = None
             self._judge(job, failure)
+
+    def _lateness(self, job: Job, failure: BaseException | None) -> TimeoutError | None:
+        """Return an error where the attempt took too long."""
+        deadline = self._deadline_of(job)
+        if deadline is None or self._clock.monotonic() < deadline:
+            return None
+        late = TimeoutError(f"attempt {job.attempts} took longer than {deadline - job.begun:g} s")
+        late.__cause__ = failure
+        return late
+
+    def _rescue(self, job: Job, error: BaseException) -> None:
+        """Bring a job to its end that something else than its handler broke: an interrupt between two steps of ours."""
+        if job.state is RUNNING:
+            job.errors += (JobError(job.attempts, self._clock.now(), error),)
+            self._settle(job, FAILED, error)
 
     def _judge(self, job: Job, failure: BaseException) -> None:
         """Decide what follows from what an attempt raised."""

@@ -144,11 +144,11 @@ class Caller:
         """Return what the handler returns, or raise what it raises."""
         func = handler.func
         assert func is not None  # noqa: S101 - nobody begins a job before there is one
-        if self._executor is not None:
-            if handler.is_async:
-                return self._call_elsewhere(self._executor, _run_coroutine, (func, *arguments))
-            return self._call_elsewhere(self._executor, func, arguments)
-        return self._run(func, arguments) if handler.is_async else func(*arguments)
+        if self._executor is None:
+            return self._run(func, arguments) if handler.is_async else func(*arguments)
+        if handler.is_async:
+            return self._call_elsewhere(self._executor, _run_coroutine, (func, *arguments))
+        return self._call_elsewhere(self._executor, func, arguments)
 
     def close(self) -> None:
         """Close the event loop, if there is one."""

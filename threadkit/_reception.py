@@ -51,6 +51,9 @@ class Reception(Waitlist):
     def _run(self, job: Job, caller: Caller) -> None:
         raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
 
+    def _rescue(self, job: Job, error: BaseException) -> None:
+        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+
     def _cancel(self, record: JobRecord, why: str) -> bool:
         raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
 
@@ -343,7 +346,8 @@ class Reception(Waitlist):
             if due is not None:
                 self._call_at(due, self._promote, job)
             else:
-                self._offer(job)
+                self._store.push(job)
+                self._bell.ring()
         except RuntimeError:  # no thread is to be had for the timer: nothing half-submitted stays behind
             self._take_back(job)
             raise
@@ -374,6 +378,9 @@ class Reception(Waitlist):
             outer, caller = running_job(), self._new_caller()
             try:
                 self._run(job, caller)
+            except BaseException as error:
+                self._rescue(job, error)
+                raise
             finally:
                 _current.set(outer)
                 caller.close()

@@ -33,4 +33,5 @@ class Stamps:
 
     def now(self) -> float:
         """Return the present POSIX time."""
-        return self.at(self._clock.monotonic())
+        moment = self._clock.monotonic()
+        return moment + self._offset if moment < self._until else self.at(moment)

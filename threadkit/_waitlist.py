@@ -257,7 +257,7 @@ class Waitlist(BaseComponent):
 
     def _is_heard(self) -> bool:
         """Tell whether events of everyday life are worth making."""
-        return bool(self._observers) or logger.isEnabledFor(logging.DEBUG)
+        return bool(self._observers._observations) or logger.isEnabledFor(logging.DEBUG)
 
 
 def serial_of(payload: Any, handler: Handler) -> Hashable:
