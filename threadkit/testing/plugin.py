@@ -1,11 +1,13 @@
 """The pytest plugin: fixtures ``lifecycle`` and ``virtual_clock``, and the marker ``no_thread_leaks``.
 
-pytest loads it in every run of every project where threadkit is installed, so it imports threadkit only where it is used.
+pytest loads it in every run of every project where threadkit is installed, so it imports threadkit only where it is
+used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from threadkit import Lifecycle
     from threadkit.testing import VirtualClock
+
+_CHECK = pytest.StashKey[AbstractContextManager[None]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
     """Return a clock that stands still until the test moves it."""
-    from threadkit.testing import VirtualClock  # noqa: PLC0415 - see the head of this module
+    from threadkit.testing import VirtualClock
 
     return VirtualClock()
 
@@ -31,7 +35,7 @@ def virtual_clock() -> VirtualClock:
 @pytest.fixture
 def lifecycle() -> Iterator[Lifecycle]:
     """Give a running lifecycle; what is added to it is stopped after the test, and must stop within 5 s."""
-    from threadkit import Lifecycle  # noqa: PLC0415 - see the head of this module
+    from threadkit import Lifecycle
 
     with Lifecycle("test", stop_timeout=5.0) as lc:
         yield lc
@@ -39,10 +43,21 @@ def lifecycle() -> Iterator[Lifecycle]:
     assert not lc.report.stuck, str(lc.report)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Check a marked test, its fixtures included, for threads that it leaves behind."""
-    if item.get_closest_marker("no_thread_leaks") is None:
-        yield
-        return
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Take down which threads there are, before the fixtures of a marked test are made."""
+    if item.get_closest_marker("no_thread_leaks") is not None:
+        from threadkit.testing import no_thread_leaks
+
+        check = item.stash[_CHECK] = no_thread_leaks()
+        check.__enter__()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Fail a marked test where there are more threads after its fixtures are gone."""
     yield
+    check = item.stash.get(_CHECK, None)
+    if check is not None:
+        check.__exit__(None, None, None)
