@@ -14,14 +14,16 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 9  the whole     _lifecycle
     floor 10 the door      here
     floor 11 edges         __main__ demo testing                they import the door only
+
+The door opens at once: apart from the errors, a name is loaded with what it needs when it is first used, so a program that
+wants a thread does not load the job queue.
 """
 
-from threadkit import backoff, events, executors, health, stores, triggers
-from threadkit._action import Request, current_request
-from threadkit._bus import Bus
-from threadkit._clock import Clock, Gate, SystemClock
-from threadkit._component import Component, ComponentState, Phase
-from threadkit._delivery import BusStats, Delivery
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from threadkit._errors import (
     ActionError,
     CallTimeout,
@@ -41,22 +43,81 @@ from threadkit._errors import (
     UnknownHandler,
     WouldBlock,
 )
-from threadkit._executor import BoundedExecutor
-from threadkit._interval import IntervalTask
-from threadkit._job import Job, JobContext, current_job
-from threadkit._lane import ExecutorStats
-from threadkit._lifecycle import Lifecycle
-from threadkit._loop import EventLoopThread
-from threadkit._observe import Observation
-from threadkit._records import JobError, JobState, QueueStats
-from threadkit._report import ComponentReport, ShutdownReport
-from threadkit._run import Run, TaskStats
-from threadkit._stop import StopHook, StopToken
-from threadkit._subscription import Message, Subscription
-from threadkit._thread import ManagedThread
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
-from threadkit._workqueue import WorkQueue
-from threadkit.backoff import Retry
+
+if TYPE_CHECKING:
+    from threadkit import (
+        backoff as backoff,
+        events as events,
+        executors as executors,
+        health as health,
+        stores as stores,
+        triggers as triggers,
+    )
+    from threadkit._action import Request as Request, current_request as current_request
+    from threadkit._bus import Bus as Bus
+    from threadkit._clock import Clock as Clock, Gate as Gate, SystemClock as SystemClock
+    from threadkit._component import Component as Component, ComponentState as ComponentState, Phase as Phase
+    from threadkit._delivery import BusStats as BusStats, Delivery as Delivery
+    from threadkit._executor import BoundedExecutor as BoundedExecutor
+    from threadkit._interval import IntervalTask as IntervalTask
+    from threadkit._job import Job as Job, JobContext as JobContext, current_job as current_job
+    from threadkit._lane import ExecutorStats as ExecutorStats
+    from threadkit._lifecycle import Lifecycle as Lifecycle
+    from threadkit._loop import EventLoopThread as EventLoopThread
+    from threadkit._observe import Observation as Observation
+    from threadkit._records import JobError as JobError, JobState as JobState, QueueStats as QueueStats
+    from threadkit._report import ComponentReport as ComponentReport, ShutdownReport as ShutdownReport
+    from threadkit._run import Run as Run, TaskStats as TaskStats
+    from threadkit._stop import StopHook as StopHook, StopToken as StopToken
+    from threadkit._subscription import Message as Message, Subscription as Subscription
+    from threadkit._thread import ManagedThread as ManagedThread
+    from threadkit._workqueue import WorkQueue as WorkQueue
+    from threadkit.backoff import Retry as Retry
+
+# Where each of the other names lives. tests/test_public_api.py holds it against the imports above.
+_HOMES = {
+    "BoundedExecutor": "_executor",
+    "Bus": "_bus",
+    "BusStats": "_delivery",
+    "Clock": "_clock",
+    "Component": "_component",
+    "ComponentReport": "_report",
+    "ComponentState": "_component",
+    "Delivery": "_delivery",
+    "EventLoopThread": "_loop",
+    "ExecutorStats": "_lane",
+    "Gate": "_clock",
+    "IntervalTask": "_interval",
+    "Job": "_job",
+    "JobContext": "_job",
+    "JobError": "_records",
+    "JobState": "_records",
+    "Lifecycle": "_lifecycle",
+    "ManagedThread": "_thread",
+    "Message": "_subscription",
+    "Observation": "_observe",
+    "Phase": "_component",
+    "QueueStats": "_records",
+    "Request": "_action",
+    "Retry": "backoff",
+    "Run": "_run",
+    "ShutdownReport": "_report",
+    "StopHook": "_stop",
+    "StopToken": "_stop",
+    "Subscription": "_subscription",
+    "SystemClock": "_clock",
+    "TaskStats": "_run",
+    "WorkQueue": "_workqueue",
+    "backoff": "backoff",
+    "current_job": "_job",
+    "current_request": "_action",
+    "events": "events",
+    "executors": "executors",
+    "health": "health",
+    "stores": "stores",
+    "triggers": "triggers",
+}
 
 __all__ = [
     "ActionError",
@@ -122,18 +183,28 @@ __all__ = [
     "triggers",
 ]
 
-# What users see in tracebacks, pickles and documentation is the name that they import.
-for _name in __all__:
-    _thing = globals()[_name]
-    if getattr(_thing, "__module__", "").startswith("threadkit._"):
-        _thing.__module__ = "threadkit"
-del _name, _thing
+for _name in set(__all__) - _HOMES.keys():
+    globals()[_name].__module__ = __name__  # what users see in tracebacks and pickles is the name that they import
+del _name
 
 
-def __getattr__(name: str) -> str:
-    """Look up the version of the installed package when somebody asks for it, which is seldom."""
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used, and the version when somebody asks for it."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("threadkit")
-    raise AttributeError(f"module 'threadkit' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'threadkit' has no attribute {name!r}")
+    module = import_module(f"threadkit.{home}")
+    if home == name:
+        return module
+    thing = getattr(module, name)
+    thing.__module__ = __name__
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]
