@@ -1,12 +1,15 @@
 """The operating system's signals, borrowed for a while: the first asks, the second forces.
 
-Python runs a handler in the main thread, between two steps of its program. A signal that strikes just before that thread
-goes to sleep in a lock is not seen until something else wakes it, which may be never; and on Windows a thread that waits for
-a lock sees no signal at all. So a *listener*, a thread that is parked in a socket, hears of each signal by the interpreter's
-wake-up descriptor and calls ``on_signal``, whatever the main thread does.
+Python runs a handler in the main thread, between two steps of its program. A signal that strikes just before that
+thread goes to sleep in a lock is not seen until something else wakes it, which may be never; and on Windows a thread
+that waits for a lock sees no signal at all. So a *listener*, a thread that is parked in a socket, hears of each signal
+by the interpreter's wake-up descriptor and calls ``on_signal``, whatever the main thread does.
 
-Neither the listener nor the handler takes a lock, and neither logs. The second signal raises ``Forced`` in the main thread,
-so it gets out of any wait there.
+Neither the listener nor the handler takes a lock, and neither logs. The second signal raises ``Forced`` in the main
+thread, so it gets out of any wait there.
+
+A forked child inherits handlers and descriptor, and would tell the parent's listener of its own signals. So it gives
+everything back at once.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from threadkit import _fork
 from threadkit._clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -39,8 +43,8 @@ class SignalTrap:
     A signal that this process was told to ignore (as a shell tells its background jobs about SIGINT) stays ignored.
 
     Args:
-        on_signal: called with the number and the name of a signal, in the handler or in the listener: it MUST be lock-free,
-            and bear being called twice.
+        on_signal: called with the number and the name of a signal, in the handler or in the listener: it MUST be
+            lock-free, and bear being called twice.
     """
 
     def __init__(self, on_signal: Callable[[int, str], None]) -> None:
@@ -76,16 +80,15 @@ class SignalTrap:
             if signum is not None and signal.getsignal(signum) not in {signal.SIG_IGN, None}:
                 self._previous[signum] = signal.signal(signum, self._handle)
         self._listen()
+        _installed[self] = None
 
     def restore(self) -> None:
         """Give back what was taken, where nobody else has taken it since. Outside the main thread it does nothing."""
         if not self.is_possible():
             return
+        _installed.pop(self, None)
         self._hang_up()
-        while self._previous:
-            signum, handler = self._previous.popitem()
-            if signal.getsignal(signum) == self._handle:
-                signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal() itself returned
+        self._give_back()
 
     def __enter__(self) -> Self:
         self.install()
@@ -118,11 +121,9 @@ class SignalTrap:
             theirs.close()
             return
         self._ends = (ours, theirs)
-        self._listener = SYSTEM_CLOCK.spawn(self._hear, "threadkit-signals")
+        self._listener = SYSTEM_CLOCK.spawn(lambda: self._hear(ours), "threadkit-signals")
 
-    def _hear(self) -> None:
-        assert self._ends is not None
-        ours, _ = self._ends
+    def _hear(self, ours: socket.socket) -> None:
         while heard := ours.recv(1):  # nothing: hung up
             if heard[0] in self._previous:  # other signals that have a handler are told here too
                 self._note(heard[0])
@@ -130,11 +131,45 @@ class SignalTrap:
     def _hang_up(self) -> None:
         if self._ends is None or self._listener is None:
             return
+        import socket
+
         ours, theirs = self._ends
         self._ends = None
-        current = signal.set_wakeup_fd(-1)
-        if current != theirs.fileno():  # somebody has taken it over since; leave it to them
-            signal.set_wakeup_fd(current)
+        _unplug(theirs)
+        theirs.shutdown(socket.SHUT_RDWR)  # which ends its recv(); close() would not where a forked child has a copy
+        self._listener.join()
         theirs.close()
-        self._listener.join()  # its recv() has just ended
         ours.close()
+
+    def _give_back(self) -> None:
+        while self._previous:
+            signum, handler = self._previous.popitem()
+            if signal.getsignal(signum) == self._handle:
+                signal.signal(signum, handler)  # type: ignore[arg-type]  # what signal.signal() itself returned
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child, which has no listener, close the copies of what is the parent's."""
+        if self._ends is not None:
+            ours, theirs = self._ends
+            self._ends = None
+            _unplug(theirs)
+            theirs.close()
+            ours.close()
+        self._give_back()
+
+
+def _unplug(end: socket.socket) -> None:
+    """Take the wake-up descriptor back, unless somebody has taken it over since."""
+    current = signal.set_wakeup_fd(-1)
+    if current != end.fileno():
+        signal.set_wakeup_fd(current)
+
+
+def _forget_parent() -> None:
+    while _installed:
+        trap, _ = _installed.popitem()
+        trap._leave_to_parent()
+
+
+_installed: dict[SignalTrap, None] = {}  # changed by the main thread alone
+_fork.after_fork(_forget_parent)
