@@ -1,4 +1,4 @@
-"""What many tests need to make a race happen instead of hoping for it. Nothing here sleeps, and every wait has an end."""
+"""What many tests need to make a race happen instead of hoping for it. Nothing here sleeps; every wait has an end."""
 
 from __future__ import annotations
 

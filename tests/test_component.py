@@ -47,7 +47,7 @@ class Plain(BaseComponent):
 
 
 def test_it_is_a_component() -> None:
-    """threadkit's own components follow the protocol that a user's class would follow."""
+    """Components of threadkit's own follow the protocol that a user's class would follow."""
     assert isinstance(Plain(), Component)
 
 

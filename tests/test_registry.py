@@ -96,7 +96,7 @@ def test_high_phases_start_first_and_stop_last() -> None:
 
 
 def test_what_is_required_starts_first_whatever_its_phase() -> None:
-    """requires reaches over phases: what is required starts before, and stops after, what requires it."""
+    """Requirements reach over phases: what is required starts before, and stops after, what requires it."""
     parts = registry()
     add(parts, Part("late", []), phase=Phase.INTAKE)
     add(parts, Part("early", []), phase=Phase.BACKGROUND, requires=["late"])

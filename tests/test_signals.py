@@ -1,4 +1,4 @@
-"""``SignalTrap``: borrowing the process's signals. Real signals are sent in ``integration/test_lifecycle_process.py``."""
+"""``SignalTrap``: borrowing the process's signals. Other processes send them in ``integration/``."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_other_signals_are_none_of_its_business(trap: SignalTrap, calls: list[tu
 
 
 def test_a_host_that_listens_itself_is_left_alone(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:
-    """Where the wake-up descriptor is taken, as in an event loop's thread, it stays taken, and the handler does the work."""
+    """Where the wake-up descriptor is taken, as in an event loop, it stays so, and the handler does the work."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)

@@ -173,7 +173,7 @@ def test_restarts_on_failure_with_backoff() -> None:
 
 
 def test_spent_budget_is_a_visible_failure() -> None:
-    """One failure more than max_restarts within the window fails the thread for good, with the last error and a note."""
+    """One failure too many within the window fails the thread for good, with the last error and a note."""
     flaky = Flaky(failures=99)
     thread = flaky.thread(restart="on_failure", backoff=backoff.constant(1), max_restarts=2, within=60)
     thread.start()

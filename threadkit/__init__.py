@@ -15,8 +15,8 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 10 the door      here
     floor 11 edges         __main__ demo testing                they import the door only
 
-The door opens at once: apart from the errors, a name is loaded with what it needs when it is first used, so a program that
-wants a thread does not load the job queue.
+The door opens at once: apart from the errors, a name is loaded with what it needs when it is first used. So a program
+that wants a thread does not load the job queue.
 """
 
 from __future__ import annotations
@@ -48,29 +48,53 @@ from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
 if TYPE_CHECKING:
     from threadkit import (
         backoff as backoff,
+    )
+    from threadkit import (
         events as events,
+    )
+    from threadkit import (
         executors as executors,
+    )
+    from threadkit import (
         health as health,
+    )
+    from threadkit import (
         stores as stores,
+    )
+    from threadkit import (
         triggers as triggers,
     )
-    from threadkit._action import Request as Request, current_request as current_request
+    from threadkit._action import Request as Request
+    from threadkit._action import current_request as current_request
     from threadkit._bus import Bus as Bus
-    from threadkit._clock import Clock as Clock, Gate as Gate, SystemClock as SystemClock
-    from threadkit._component import Component as Component, ComponentState as ComponentState, Phase as Phase
-    from threadkit._delivery import BusStats as BusStats, Delivery as Delivery
+    from threadkit._clock import Clock as Clock
+    from threadkit._clock import Gate as Gate
+    from threadkit._clock import SystemClock as SystemClock
+    from threadkit._component import Component as Component
+    from threadkit._component import ComponentState as ComponentState
+    from threadkit._component import Phase as Phase
+    from threadkit._delivery import BusStats as BusStats
+    from threadkit._delivery import Delivery as Delivery
     from threadkit._executor import BoundedExecutor as BoundedExecutor
     from threadkit._interval import IntervalTask as IntervalTask
-    from threadkit._job import Job as Job, JobContext as JobContext, current_job as current_job
+    from threadkit._job import Job as Job
+    from threadkit._job import JobContext as JobContext
+    from threadkit._job import current_job as current_job
     from threadkit._lane import ExecutorStats as ExecutorStats
     from threadkit._lifecycle import Lifecycle as Lifecycle
     from threadkit._loop import EventLoopThread as EventLoopThread
     from threadkit._observe import Observation as Observation
-    from threadkit._records import JobError as JobError, JobState as JobState, QueueStats as QueueStats
-    from threadkit._report import ComponentReport as ComponentReport, ShutdownReport as ShutdownReport
-    from threadkit._run import Run as Run, TaskStats as TaskStats
-    from threadkit._stop import StopHook as StopHook, StopToken as StopToken
-    from threadkit._subscription import Message as Message, Subscription as Subscription
+    from threadkit._records import JobError as JobError
+    from threadkit._records import JobState as JobState
+    from threadkit._records import QueueStats as QueueStats
+    from threadkit._report import ComponentReport as ComponentReport
+    from threadkit._report import ShutdownReport as ShutdownReport
+    from threadkit._run import Run as Run
+    from threadkit._run import TaskStats as TaskStats
+    from threadkit._stop import StopHook as StopHook
+    from threadkit._stop import StopToken as StopToken
+    from threadkit._subscription import Message as Message
+    from threadkit._subscription import Subscription as Subscription
     from threadkit._thread import ManagedThread as ManagedThread
     from threadkit._workqueue import WorkQueue as WorkQueue
     from threadkit.backoff import Retry as Retry

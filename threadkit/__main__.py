@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser(
         "demo",
         help="index a folder with all six primitives at work",
-        description="Index a folder: size, lines and SHA-256 of every file, functions and classes of every Python file.",
+        description="Index a folder: size, lines and SHA-256 of every file; functions and classes of Python.",
     )
     command.add_argument(
         "folder",
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.add_argument("--watch", action="store_true", help="go on watching the folder for changes")
     command.add_argument("--workers", type=int, default=4, metavar="N", help="files indexed at once (default: 4)")
-    command.add_argument("--index", metavar="PATH", help="the SQLite file to write; in a temporary directory by default")
+    command.add_argument(
+        "--index", metavar="PATH", help="the SQLite file to write; in a temporary directory by default"
+    )
     command.add_argument("--json", action="store_true", help="print nothing but the summary, as JSON")
     options = parser.parse_args(arguments)
     try:

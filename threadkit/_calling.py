@@ -63,8 +63,8 @@ def is_on_event_loop() -> bool:
 def _shape_of(func: Callable[..., object]) -> _Shape | None:
     """Read a signature; None where it cannot be read, as with some built-ins."""
     if type(func) is FunctionType and not func.__dict__:
-        # A plain function, neither wrapped nor given another signature. What inspect would say stands in its code; asking
-        # there takes a fiftieth of the time, which is most of what it costs to make a managed thread.
+        # A plain function, neither wrapped nor given another signature. What inspect would say stands in its code;
+        # asking there takes a fiftieth of the time, which is most of what it costs to make a managed thread.
         code = func.__code__
         names = code.co_varnames[: code.co_argcount]
         return _Shape(

@@ -1,7 +1,7 @@
 """Chance comes in by this door, unless a component is given another.
 
-The module ``random`` is loaded when the first number is wanted: it brings hashlib along, which takes longer to load than
-all of threadkit may.
+The module ``random`` is loaded when the first number is wanted: it brings hashlib along, which takes longer to load
+than all of threadkit may.
 """
 
 from __future__ import annotations

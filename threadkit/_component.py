@@ -335,7 +335,7 @@ class BaseComponent:
         return True
 
     def _release(self) -> None:
-        """Let join() return. It comes after the events and the call of failed(), so that whoever joined has them all."""
+        """Let join() return: after the events and the call of failed(), so that whoever joined has seen them all."""
         with self._condition:
             self._over = True
             self._condition.notify_all()

@@ -17,8 +17,9 @@ from threadkit import _arguments, triggers
 from threadkit._bus import Bus
 from threadkit._clock import Clock
 from threadkit._component import Component
+from threadkit._due import Every
 from threadkit._executor import BoundedExecutor
-from threadkit._interval import Every, IntervalTask
+from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
 from threadkit._thread import ManagedThread, RestartPolicy
 from threadkit._workqueue import WorkQueue

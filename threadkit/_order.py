@@ -24,8 +24,8 @@ P = TypeVar("P", bound=Placed)
 def start_order(things: Iterable[P]) -> list[P]:
     """Return the things in the order of their start.
 
-    The highest phase first, in a phase by number; what is required comes before what requires it, whatever their phases.
-    Requirements that are not among the things are left out of account.
+    The highest phase first, in a phase by number; what is required comes before what requires it, whatever their
+    phases. Requirements that are not among the things are left out of account.
 
     Raises:
         DependencyCycle: there is no such order.

@@ -18,8 +18,8 @@ class _Stopper:
     """A leader and its followers.
 
     Before the leader runs a callback, which may hang, it sees to it that another thread waits for the next. So a
-    callback that hangs costs a thread and delays nobody. At interpreter exit no thread can be made; then the leader runs
-    one callback after the other.
+    callback that hangs costs a thread and delays nobody. At interpreter exit no thread can be made; then the leader
+    runs one callback after the other.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,8 @@ class _Stopper:
         if self._started:
             return
         with self._lock:
-            self._started = self._started or self._spawn()
+            if not self._started:  # another thread may have been here since
+                self._started = self._spawn()
 
     def run_soon(self, callback: Callable[[], None]) -> None:
         """Have a callback run. Lock-free: callable from a signal handler or a finalizer."""

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -34,6 +34,9 @@ from threadkit import Lifecycle, Message, Retry, StopToken, backoff, events
 _CHUNK = 1 << 20
 _WATCH_EVERY = 1.0  # seconds between two looks at a watched folder
 _REPORT_EVERY = 0.5
+
+Stamp = tuple[int, int]
+"""When a file was changed, in nanoseconds, and its size: it has changed when they have."""
 
 
 class Refused(ValueError):
@@ -57,14 +60,43 @@ def run(folder: str | None, *, watch: bool, workers: int, index: str | None, as_
     warnings.simplefilter("ignore", SyntaxWarning)  # the files that are parsed are not ours to criticise
     began = time.perf_counter()
 
-    summary = Summary()
     lc = Lifecycle("demo", stop_timeout=8.0)
     files = lc.enter_context(Index(path))  # closes last, when nothing can write to it any more
     progress = lc.enter_context(_progress(quiet=as_json or not sys.stderr.isatty()))
+    summary = Summary(on_complete=lambda: lc.stop("every file is indexed"))
+
+    def look(running: StopToken) -> Iterator[tuple[str, Stamp]]:
+        ours = {path, f"{path}-journal"}
+        return ((name, stamp) for name, stamp in walk(running, folder, skip) if name not in ours)
+
+    furnish(lc, files, progress, summary, look, workers=workers, watch=watch)
+    code = lc.run_forever()
+
+    result = {**totals(path), "failed": summary.as_dict()["failed"], "index": path}
+    result["seconds"] = round(time.perf_counter() - began, 3)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(_table(result), lc.report, sep="\n\n")
+    return code
+
+
+def furnish(
+    lc: Lifecycle,
+    files: Index,
+    progress: Display,
+    summary: Summary,
+    look: Callable[[StopToken], Iterator[tuple[str, Stamp]]],
+    *,
+    workers: int,
+    watch: bool,
+) -> None:
+    """Put the six primitives into the lifecycle."""
     bus = lc.bus()
+    bus.on("file.indexed")(summary.add)
     measuring = lc.executor("measure", max_workers=workers)
-    # When a stop is asked for, finish what runs and leave the rest: the report says how much that was. What the handlers use
-    # is required, so it stays up until they have ended.
+    # When a stop is asked for, finish what runs and leave the rest: the report says how much that was. What the
+    # handlers use is required, so it stays up until they have ended.
     jobs = lc.queue(
         "index",
         workers=workers,
@@ -72,6 +104,7 @@ def run(folder: str | None, *, watch: bool, workers: int, index: str | None, as_
         retry=Retry(3, backoff.exponential(0.1), on=OSError),
         requires=[bus, measuring],
     )
+    jobs.observe(summary.note)
 
     @jobs.handler
     def index_file(payload: str) -> None:
@@ -83,23 +116,8 @@ def run(folder: str | None, *, watch: bool, workers: int, index: str | None, as_
     def forget_file(payload: str) -> None:
         files.remove(payload)
 
-    @bus.on("file.*")
-    def count(message: Message) -> None:
-        if message.channel == "file.indexed":
-            summary.add(message.payload)
-        else:
-            summary.fail()
-        if summary.is_complete():
-            lc.stop("every file is indexed")
-
-    def tell_dead_letters(event: events.Event) -> None:
-        if isinstance(event, events.JobDied):
-            bus.publish("file.failed", event.job_id)
-
-    jobs.observe(tell_dead_letters)
-
     @bus.action("status")
-    def status() -> dict[str, Any]:
+    def status() -> dict[str, int]:
         return {**summary.as_dict(), "waiting": jobs.stats().pending}
 
     @lc.every(_REPORT_EVERY)
@@ -109,36 +127,30 @@ def run(folder: str | None, *, watch: bool, workers: int, index: str | None, as_
 
     @lc.thread
     def walker(running: StopToken) -> None:
-        known: dict[str, tuple[int, int]] = {}
-        ours = {path + suffix for suffix in ("", "-journal")}
-        while True:
-            found = {name: stamp for name, stamp in walk(running, folder, skip) if name not in ours}
-            for name, stamp in found.items():
-                if not running():
-                    return
-                if known.get(name) != stamp:
-                    summary.find()
-                    jobs.submit("index_file", name)  # waits while the queue is full
-            for name in known.keys() - found.keys():
-                jobs.submit("forget_file", name)
-            known = found
-            if not watch:
-                break
-            running.sleep(_WATCH_EVERY)
-        if summary.end_walk():
-            lc.stop("every file is indexed")
-
-    code = lc.run_forever()
-    result = {**totals(path), "failed": summary.as_dict()["failed"], "index": path}
-    result["seconds"] = round(time.perf_counter() - began, 3)
-    if as_json:
-        print(json.dumps(result))
-    else:
-        print(_table(result), lc.report, sep="\n\n")
-    return code
+        for handler, path in changes(running, look, watch=watch):
+            if not running():
+                return
+            if handler == "index_file":
+                summary.find()
+            jobs.submit(handler, path)  # waits while the queue is full
+        summary.end_walk()
 
 
-def walk(running: StopToken, folder: str, skip: frozenset[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+def changes(
+    running: StopToken, look: Callable[[StopToken], Iterator[tuple[str, Stamp]]], *, watch: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield a handler and a path for every file that is new or changed, and for every one that is gone."""
+    known: dict[str, Stamp] = {}
+    while True:
+        found = dict(look(running))
+        yield from (("index_file", path) for path, stamp in found.items() if known.get(path) != stamp)
+        yield from (("forget_file", path) for path in known.keys() - found.keys())
+        known = found
+        if not watch or not running.sleep(_WATCH_EVERY):
+            return
+
+
+def walk(running: StopToken, folder: str, skip: frozenset[str]) -> Iterator[tuple[str, Stamp]]:
     """Yield the path, and the time of change and size, of each regular file. Symbolic links are not followed."""
     for directory, folders, names in os.walk(os.path.abspath(folder)):
         folders[:] = sorted(set(folders) - skip)
@@ -191,48 +203,53 @@ def count_definitions(source: bytes) -> tuple[int, int] | tuple[None, None]:
 
 
 class Summary:
-    """What has happened so far. Written by many threads."""
+    """What has happened so far. Written by many threads.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the figures
-        self._figures = {"found": 0, "files": 0, "failed": 0, "bytes": 0, "lines": 0, "functions": 0, "classes": 0}
+    Args:
+        on_complete: called when the walk has ended and every file that it found has been dealt with.
+    """
+
+    def __init__(self, on_complete: Callable[[], None]) -> None:
+        self._on_complete = on_complete
+        self._lock = threading.Lock()  # guards all below
+        self._figures = dict.fromkeys(("found", "files", "failed", "bytes", "lines", "functions", "classes"), 0)
         self._walk_ended = False
 
     def find(self) -> None:
         """Count a file that is going to be indexed."""
-        with self._lock:
-            self._figures["found"] += 1
+        self._count(found=1)
 
-    def add(self, facts: Facts) -> None:
-        """Count a file that has been indexed."""
-        with self._lock:
-            self._figures["files"] += 1
-            self._figures["bytes"] += facts.size
-            self._figures["lines"] += facts.lines
-            self._figures["functions"] += facts.functions or 0
-            self._figures["classes"] += facts.classes or 0
+    def add(self, message: Message) -> None:
+        """Count a file that has been indexed: a subscriber of ``file.indexed``."""
+        facts: Facts = message.payload
+        self._count(
+            files=1, bytes=facts.size, lines=facts.lines, functions=facts.functions or 0, classes=facts.classes or 0
+        )
 
-    def fail(self) -> None:
-        """Count a file that could not be read."""
-        with self._lock:
-            self._figures["failed"] += 1
+    def note(self, event: events.Event) -> None:
+        """Count a file that could not be read: an observer of the queue."""
+        if isinstance(event, events.JobDied):
+            self._count(failed=1)
 
-    def end_walk(self) -> bool:
-        """Note that no more files will be found; return ``is_complete()``."""
+    def end_walk(self) -> None:
+        """Note that no more files will be found."""
         with self._lock:
             self._walk_ended = True
-        return self.is_complete()
+        self._count()
 
-    def is_complete(self) -> bool:
-        """Return True when every file there is has been dealt with."""
-        with self._lock:
-            done = self._figures["files"] + self._figures["failed"]
-            return self._walk_ended and done == self._figures["found"]
-
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, int]:
         """Return the figures as of one moment."""
         with self._lock:
             return dict(self._figures)
+
+    def _count(self, **amounts: int) -> None:
+        with self._lock:
+            for name, amount in amounts.items():
+                self._figures[name] += amount
+            done = self._figures["files"] + self._figures["failed"]
+            is_complete = self._walk_ended and done == self._figures["found"]
+        if is_complete:
+            self._on_complete()
 
 
 class Index:
@@ -293,12 +310,16 @@ def _storable(path: str) -> str | bytes:
     return path
 
 
-class _Display(Protocol):
-    def show(self, status: dict[str, Any]) -> None: ...
+class Display(Protocol):
+    """Where progress is shown."""
+
+    def show(self, status: dict[str, int]) -> None:
+        """Show how far the work has come."""
+        ...
 
 
 class _Quiet:
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: dict[str, int]) -> None:
         pass
 
 
@@ -308,10 +329,10 @@ class _Lines:
     def __init__(self) -> None:
         self._last = (time.perf_counter(), 0)
 
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: dict[str, int]) -> None:
         print(self.text(status), file=sys.stderr)
 
-    def text(self, status: dict[str, Any]) -> str:
+    def text(self, status: dict[str, int]) -> str:
         (then, before), now = self._last, time.perf_counter()
         self._last = (now, status["files"])
         rate = (status["files"] - before) / (now - then)
@@ -325,12 +346,12 @@ class _Status(_Lines):
         super().__init__()
         self._status = status
 
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: dict[str, int]) -> None:
         self._status.update(self.text(status))
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[_Display]:
+def _progress(*, quiet: bool) -> Iterator[Display]:
     if quiet:
         yield _Quiet()
         return
@@ -344,4 +365,6 @@ def _progress(*, quiet: bool) -> Iterator[_Display]:
 
 
 def _table(result: dict[str, Any]) -> str:
-    return "\n".join(f"{key:>8}  {value:,}" if isinstance(value, int) else f"{key:>8}  {value}" for key, value in result.items())
+    return "\n".join(
+        f"{key:>8}  {value:,}" if isinstance(value, int) else f"{key:>8}  {value}" for key, value in result.items()
+    )

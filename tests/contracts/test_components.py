@@ -32,8 +32,8 @@ MAKERS: dict[str, Callable[[str], BaseComponent]] = {
     "task": lambda name: IntervalTask(lambda: None, 3600, name=name),
     "queue": lambda name: WorkQueue(name, workers=2),
     "executor": lambda name: BoundedExecutor(2, name=name),
-    "bus": lambda name: Bus(name),
-    "loop": lambda name: EventLoopThread(name),
+    "bus": Bus,
+    "loop": EventLoopThread,
 }
 
 

@@ -75,7 +75,9 @@ def test_every_row_is_true(folder: Path, tmp_path: Path) -> None:
     done = run(str(folder), "--index", str(index), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and "loop" not in path.parts]
+    files = [
+        path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and "loop" not in path.parts
+    ]
     assert rows(str(index)) == {str(path): expected(path) for path in files}
     assert result.keys() == {"files", "bytes", "failed", "index", "seconds"}
     assert (result["files"], result["failed"], result["index"]) == (len(files), 0, str(index))

@@ -1,10 +1,10 @@
 """What it takes to explore the interleavings of threadkit's threads under frontrun (0.7).
 
-Three things are particular. A *gate* is a lock that its maker takes at once and that somebody else opens; frontrun takes a
-thread that waits for a lock of its own for a deadlock, so gates are semaphores here, which nobody owns. The systematic
-search (``strategy="dpor"``) does not see what happens to a container that sits in a slot: it would explore one
-interleaving and be content. So the search is by chance, opcode by opcode, from a fixed seed. And an installed package is
-traced only by its name.
+Three things are particular. A *gate* is a lock that its maker takes at once and that somebody else opens; frontrun
+takes a thread that waits for a lock of its own for a deadlock, so gates are semaphores here, which nobody owns. The
+systematic search (``strategy="dpor"``) does not see what happens to a container that sits in a slot: it would explore
+one interleaving and be content. So the search is by chance, opcode by opcode, from a fixed seed. And an installed
+package is traced only by its name.
 """
 
 from __future__ import annotations

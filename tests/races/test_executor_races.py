@@ -50,7 +50,7 @@ class Scene:
 
 
 def test_run_against_cancel_against_waiter(explore: Explore) -> None:
-    """A call that is run and cancelled at once does one of the two; its host hears of one end, its waiter of the same."""
+    """A call that is run and cancelled at once does one of the two; its host and its waiter hear of the same end."""
     explore(
         Scene,
         lambda scene: scene.call(),
@@ -83,13 +83,13 @@ def test_two_run_it(explore: Explore) -> None:
 
 
 def test_callback_against_end(explore: Explore) -> None:
-    """Callbacks that are added while the call ends are called once each."""
+    """A callback that is added while the call ends is called once."""
     explore(
         Scene,
         lambda scene: scene.call(),
         lambda scene: scene.call.add_done_callback(lambda _: scene.see(1)),
-        lambda scene: scene.call.add_done_callback(lambda _: scene.see(2)),
-        invariant=lambda scene: sorted(scene.seen) == [1, 2],
+        invariant=lambda scene: scene.seen == [1],
+        attempts=400,
     )
 
 

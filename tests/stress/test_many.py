@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
 import resource
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers import Background
 
 from threadkit import BoundedExecutor, Bus, Closed, Full, Lifecycle, ManagedThread, Message, StopToken, WorkQueue
+
+FDS = Path("/proc/self/fd")
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(600)]
 
@@ -27,10 +29,10 @@ def _switch_often() -> Iterator[None]:
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(FDS.iterdir()))
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts what is open in /proc")
+@pytest.mark.skipif(not FDS.is_dir(), reason="counts what is open in /proc")
 def test_ten_thousand_starts_and_stops_leave_nothing() -> None:
     """Threads, open files and memory are flat over 10,000 lives of a managed thread."""
 
@@ -69,7 +71,7 @@ def test_every_job_runs_once_and_the_figures_add_up() -> None:
     """Four threads submit 5,000 jobs each to eight workers, while a fifth looks at the figures all the time."""
     done: list[object] = []
     queue = WorkQueue(workers=8, maxsize=500, keep=100)
-    queue.handler("note")(lambda payload: done.append(payload))
+    queue.handler("note")(done.append)
     looking = threading.Event()
 
     def submit(worker: int) -> None:
@@ -142,13 +144,13 @@ def test_tokens_wake_everybody_every_time() -> None:
     """Over 2,000 rounds, eight waiters on a tree of tokens are all woken by a set that races with their wait."""
     for _ in range(2_000):
         root = StopToken()
-        waiters = [Background(lambda: root.child().child().wait(30)) for _ in range(8)]
+        waiters = [Background(lambda root=root: root.child().child().wait(30)) for _ in range(8)]
         root.set()
         assert all(one.result() for one in waiters)
 
 
 def test_stopping_while_everybody_adds() -> None:
-    """Over 200 rounds, a lifecycle that stops while others add to it either starts and stops each of them or refuses."""
+    """Over 200 rounds, a lifecycle that stops while others add to it either starts and stops each, or refuses it."""
     numbers = itertools.count()
     for _ in range(200):
         lc = Lifecycle()
