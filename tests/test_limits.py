@@ -1,0 +1,229 @@
+"""Concurrency, serial order and rate: what keeps a job from running although a worker is free."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from helpers import Gate
+
+from threadkit import JobContext, JobState, WorkQueue
+from threadkit._limits import Concurrency, Limits, Rate, Serial, parse_rate
+from threadkit._records import JobRecord
+from threadkit.testing import VirtualClock
+
+numbers = itertools.count(1)
+
+
+def record(priority=0, serial=None) -> JobRecord:
+    number = next(numbers)
+    made = JobRecord(f"x-{number}", number, "work", None, 0.0)
+    made.priority, made.serial, made.turn = priority, serial, number
+    return made
+
+
+def test_concurrency_hands_its_places_over():
+    """A place that comes free belongs to the best job that is held, before anybody else can ask."""
+    limits = Limits((Concurrency(1),))
+    one, low, high, late = record(), record(), record(5), record()
+    assert limits.admit(one)
+    assert not limits.admit(low)
+    assert not limits.admit(high)
+    assert limits.release(one) == [high]
+    assert not limits.admit(late)
+    assert limits.admit(high)
+    assert limits.release(high) == [low]
+    assert limits.release(low) == [late]
+    assert limits.release(late) == []
+    assert limits.admit(record())
+
+
+def test_serial_holds_each_value_by_itself():
+    """Jobs of one value pass one at a time, and do not keep those of another value from passing."""
+    limits = Limits((Serial(),))
+    a, b, a2 = record(serial="a"), record(serial="b"), record(serial="a")
+    assert limits.admit(a)
+    assert limits.admit(b)
+    assert not limits.admit(a2)
+    assert limits.release(b) == []
+    assert limits.release(a) == [a2]
+    assert limits.release(a2) == []
+    assert limits.admit(record(serial="a"))
+
+
+def test_a_job_passes_one_limit_after_the_other():
+    """A job that is held by a later limit keeps its place in the earlier one, and gives all back at the end."""
+    limits = Limits((Serial(), Concurrency(1)))
+    a, b, b2 = record(serial="a"), record(serial="b"), record(serial="b")
+    assert limits.admit(a)
+    assert not limits.admit(b)
+    assert b.passed == 1
+    assert not limits.admit(b2)
+    assert limits.release(a) == [b]
+    assert limits.admit(b)
+    assert limits.release(b) == [b2]
+    assert limits.admit(b2)
+
+
+def test_a_held_job_can_be_discarded():
+    """A job that is discarded is held no more; one that is not held cannot be."""
+    concurrency, serial = Concurrency(1), Serial()
+    for limit in (concurrency, serial):
+        one, held, other = record(), record(), record()
+        assert limit.enter(one)
+        assert not limit.enter(held)
+        assert not limit.enter(other)
+        assert limit.discard(held)
+        assert not limit.discard(held)
+        assert limit.leave(one) is other
+    assert not serial.discard(record(serial="unheard of"))
+    assert not Limits((concurrency, serial)).discard(record())
+
+
+def test_a_rate_is_a_bucket_that_fills():
+    """As many as the bucket holds may begin at once, and then one for each token that drops in."""
+    clock, calls, released = VirtualClock(), [], []
+    rate = Rate(clock, 2, 10.0, wake=lambda *call: calls.append(call), release=released.append)
+    jobs = [record() for _ in range(5)]
+    assert [rate.enter(job) for job in jobs] == [True, True, False, False, False]
+    assert rate.leave(jobs[0]) is None
+    (due, tick), *more = calls
+    assert (due, more) == (5.0, [])
+    clock.advance(5)
+    tick(None)
+    assert released == [jobs[2]]
+    assert rate.discard(jobs[3])
+    assert calls[1][0] == 10.0
+    clock.advance(15)
+    tick(None)
+    assert released == [jobs[2], jobs[4]]
+    assert len(calls) == 2
+    assert rate.enter(record())
+    assert not rate.enter(record())
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [("10/s", (10, 1.0)), (" 100 / m ", (100, 60.0)), ("5/h", (5, 3600.0)), ("1/d", (1, 86400.0)), ((3, 2.5), (3, 2.5))],
+)
+def test_rates_are_read(rate, expected):
+    """A rate is text with a unit, or a pair of count and seconds."""
+    assert parse_rate(rate) == expected
+
+
+@pytest.mark.parametrize("rate", ["10", "x/s", "10/y", "0/s", (0, 1), (1, 0), (1, float("nan")), (1, 2, 3), 10, None, (True, 1)])
+def test_bad_rates_are_refused(rate):
+    """A rate that makes no sense is refused by an error that names it."""
+    with pytest.raises((TypeError, ValueError), match="rate"):
+        parse_rate(rate)
+
+
+def test_a_limit_holds_no_worker():
+    """While jobs of a handler wait for its one place, the other workers do other jobs."""
+    running, gate, seen = Gate(), Gate(), []
+    with WorkQueue(workers=2) as queue:
+
+        @queue.handler(concurrency=1)
+        def narrow(payload):
+            seen.append(payload)
+            running.open()
+            gate.pass_through()
+
+        @queue.handler
+        def wide(payload):
+            return payload
+
+        jobs = [queue.submit(narrow, n) for n in range(3)]
+        running.pass_through()
+        assert [queue.submit(wide, n).result(5) for n in range(3)] == [0, 1, 2]
+        assert [str(job.state) for job in jobs] == ["running", "pending", "pending"]
+        assert jobs[1].cancel()
+        gate.open()
+        assert queue.drain(5)
+    assert seen == [0, 2]
+
+
+def test_one_at_a_time_for_each_value():
+    """Jobs for which serial_by says the same never overlap, and run in order; others run beside them."""
+    lock, busy, order = threading.Lock(), set(), []
+    with WorkQueue(workers=4) as queue:
+
+        @queue.handler(serial_by=lambda payload: payload[0])
+        def work(payload):
+            with lock:
+                assert payload[0] not in busy
+                busy.add(payload[0])
+            with lock:
+                order.append(payload)
+                busy.discard(payload[0])
+
+        jobs = queue.submit_many(work, [(user, n) for n in range(20) for user in "ab"])
+        for job in jobs:
+            job.result(5)
+    assert [n for user, n in order if user == "a"] == list(range(20))
+    assert [n for user, n in order if user == "b"] == list(range(20))
+
+
+def test_a_rate_spreads_the_jobs():
+    """No more jobs begin than the rate allows, and every one begins as soon as it may."""
+    clock = VirtualClock()
+    begun = []
+    with WorkQueue(workers=4, clock=clock) as queue:
+
+        @queue.handler(rate="2/s")
+        def work(payload):
+            begun.append(clock.monotonic())
+
+        queue.submit_many(work, range(6))
+        clock.advance(5)
+        assert begun == [0.0, 0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_what_a_cancelled_job_had_goes_to_the_next():
+    """A job that is cancelled on its way from a limit to a worker passes its place on."""
+    running, gate = Gate(), Gate()
+    with WorkQueue(workers=2) as queue:
+
+        @queue.handler(concurrency=1)
+        def narrow(payload):
+            running.open()
+            gate.pass_through()
+            return payload
+
+        first = queue.submit(narrow, 0)
+        running.pass_through()
+        second, third = queue.submit_many(narrow, [1, 2])
+        queue.drain(0)
+        queue.pause()
+        gate.open()
+        first.result(5)
+        assert second.cancel()
+        queue.resume()
+        assert third.result(5) == 2
+
+
+def test_serial_by_is_asked_at_the_door():
+    """What serial_by raises is raised by submit(), and what it returns must be hashable."""
+    queue = WorkQueue(workers=0)
+    queue.handler("strict", serial_by=lambda payload: payload["user"])(lambda payload: None)
+    queue.handler("list", serial_by=lambda payload: [payload])(lambda payload: None)
+    with pytest.raises(KeyError):
+        queue.submit("strict", {})
+    with pytest.raises(TypeError, match="unhashable"):
+        queue.submit("list", 1)
+    assert queue.stats().submitted == 0
+    queue.stop()
+
+
+def test_serial_by_of_a_late_handler(caplog):
+    """A job that came before its handler is asked for its value later; where that fails it runs without, and that is logged."""
+    with WorkQueue(workers=1) as queue:
+        queue.declare("late")
+        jobs = [queue.submit("late", payload) for payload in ({"user": 1}, {})]
+        queue.drain(0)
+        queue.handler("late", serial_by=lambda payload: payload["user"])(lambda payload, ctx: ctx.attempt)
+        assert [job.result(5) for job in jobs] == [1, 1]
+    assert "serial_by of 'late' failed" in caplog.text
+    assert JobContext.__slots__
+    assert jobs[0].state is JobState.COMPLETED
