@@ -139,6 +139,7 @@ def test_cancelling_makes_room_at_once(make: Make, blocker: Blocker) -> None:
     assert futures[1].cancel()
     assert futures[1].cancel()
     assert futures[1].cancelled()
+    assert executor._lane._pool.waiting() == [futures[2]]  # type: ignore[union-attr]  # it runs
     late = executor.submit(str, "late")
     blocker.let_go()
     assert late.result(PATIENCE) == "late"
@@ -813,6 +814,22 @@ def test_callbacks(make: Make, blocker: Blocker, caplog: pytest.LogCaptureFixtur
         future.add_done_callback(exits)
     assert seen == [future, future]
     assert "exits" in caplog.text
+
+
+def test_a_callback_that_comes_as_the_call_ends(make: Make) -> None:
+    """A callback is called although the call ended, and called its callbacks, just before this one was among them."""
+    call: Call[int] = Call(SystemClock(), make(1)._new_lane(), (abs, (-1,), {}, None))
+    audience = call._join()
+
+    class Late(type(audience.callbacks)):  # type: ignore[misc]  # what a callback reaches too late
+        def append(self, callback: Callable[[Any], object]) -> None:
+            call()
+            super().append(callback)
+
+    audience.callbacks = Late()
+    seen: list[Any] = []
+    call.add_done_callback(seen.append)
+    assert seen == [call]
 
 
 def test_two_who_call_back(make: Make) -> None:

@@ -216,6 +216,7 @@ def test_cancel_inside_submit(make: Make, factory: Factory) -> None:
     future = executor.submit(str)
     assert future.cancelled()
     assert executor.work_left() == 0
+    assert executor._lane._engine[1].sent[0][0].cancelled()  # type: ignore[union-attr]  # it runs
 
 
 def test_drop_oldest(make: Make, factory: Factory) -> None:

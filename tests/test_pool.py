@@ -139,6 +139,22 @@ def test_a_place_is_taken_as_the_last_thread_leaves(clock: VirtualClock, pools: 
     assert seen == [1, 2, 3]
 
 
+def test_a_ring_is_passed_on(clock: VirtualClock, pools: list[ThreadPool]) -> None:
+    """A thread that is woken and sees two items wakes the next, for it may be that both rings were spent on it."""
+    pools.append(pool := ThreadPool(clock, "p", 2))
+    item = Blocker()
+    pool.put(item)
+    pool.put(item)
+    item.wait_until_called(2)
+    item.let_go()
+    clock.settle()
+    item = Blocker()
+    pool._items.extend([item, item])
+    pool._bell.ring()
+    item.wait_until_called(2)
+    item.let_go()
+
+
 def test_saturation_is_told_once(clock: VirtualClock, pools: list[ThreadPool]) -> None:
     """on_saturated is called for the first item that has to wait, and again only after a thread has been idle."""
     told: list[int] = []
@@ -278,6 +294,45 @@ def test_put_after_close() -> None:
     pool._items = Quick()
     seen: list[int] = []
     pool.put(lambda: seen.append(1))
+    assert seen == [1]
+
+
+def test_put_while_the_pool_is_closed(clock: VirtualClock) -> None:
+    """An item that is put after the last thread has ended is refused, even if the pool was open when put() began."""
+    pool = ThreadPool(clock, "p", 1)
+    pool.start()
+
+    class Late(type(pool._items)):  # type: ignore[misc]  # a line that an item reaches too late
+        def append(self, item: Callable[[], object]) -> None:
+            pool.close()
+            assert pool.join(None)
+            super().append(item)
+
+    pool._items = Late()
+    with pytest.raises(RuntimeError, match="'p' is closed"):
+        pool.put(lambda: None)
+    assert len(pool) == 0
+
+
+def test_close_after_the_thread_has_looked(clock: VirtualClock) -> None:
+    """A thread that found nothing, and then sees that the pool is closed, looks again for what was put in between."""
+    pool = ThreadPool(clock, "p", 1)
+    seen: list[int] = []
+
+    class Late(type(pool._items)):  # type: ignore[misc]  # a line that looks empty the first time
+        looks = 0
+
+        def popleft(self) -> Callable[[], object]:
+            Late.looks += 1
+            if self.looks == 1:
+                pool.put(lambda: seen.append(1))
+                pool.close()
+                raise IndexError
+            return super().popleft()  # type: ignore[no-any-return]  # it is an item
+
+    pool._items = Late()
+    pool.start()
+    assert pool.join(None)
     assert seen == [1]
 
 

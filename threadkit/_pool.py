@@ -7,7 +7,7 @@ without the GIL (see ``_waiting.py``). So giving work to a worker that exists ta
 Three orders keep an item from lying in the line beside nobody:
 
 1. ``put`` appends, then looks for a worker; a worker that has waited too long leaves, then looks at the line again.
-2. ``put`` appends, then looks whether the pool is closed; a worker sees that it is closed, then looks at the line.
+2. ``put`` appends, then looks whether the pool is closed; a worker sees that it is closed and leaves, then looks again.
 3. A worker that was woken and sees more than one item wakes the next, for two rings may have been spent on it.
 """
 
@@ -257,7 +257,7 @@ class ThreadPool(Generic[Item]):
     def _wait(self) -> bool:
         """Wait for an item; return False where none came and this thread should leave."""
         if self._closed:
-            return bool(self._items)
+            return False
         self._saturated = False
         called = self._bell.wait(self._is_called, deadline_after(self._clock, self._idle_timeout))
         if len(self._items) > 1:
