@@ -13,10 +13,12 @@ from threadkit import (
     Component,
     ComponentState,
     ForkedError,
+    IntervalTask,
     ManagedThread,
     Phase,
     StopToken,
     _exit,
+    _fork,
 )
 from threadkit._component import BaseComponent
 from threadkit.health import Status
@@ -162,6 +164,16 @@ def test_adopting_what_was_stopped_does_not_revive_it() -> None:
     assert plain.state is ComponentState.STOPPED
     with pytest.raises(Closed):
         plain.start()
+
+
+def test_a_task_of_the_parent_has_no_interval_to_set_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting an interval takes a lock that a fork may have left held, so a forked child is refused first."""
+    task = IntervalTask(print, 60)
+    with monkeypatch.context() as child:
+        child.setattr(_fork, "_generation", _fork.generation() + 1)
+        with pytest.raises(ForkedError):
+            task.interval = 5
+    assert task.interval == 60
 
 
 def test_adopting_what_runs_keeps_its_clock() -> None:

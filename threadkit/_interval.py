@@ -158,6 +158,7 @@ class IntervalTask(BaseComponent):
 
     @interval.setter
     def interval(self, value: Pace) -> None:
+        self._refuse_forked()
         interval = seconds(value, "interval")
         if self._rhythm.trigger is not None:
             raise ValueError(f"interval must not be set to {value!r}, for task {self.name!r} follows a trigger")
