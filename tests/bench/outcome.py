@@ -39,9 +39,10 @@ class Outcome:
     failures: dict[str, Failure] = field(factory=dict)
 
     def add(self, case: Case, found: Figures | Failure) -> None:
-        """Book one trial."""
+        """Book one trial. A case that has failed once is not measured: the trials before are void."""
         if isinstance(found, Failure):
             self.failures[case.name] = found
+            self.trials.pop(case.name, None)
         else:
             self.trials.setdefault(case.name, []).append(found)
 
