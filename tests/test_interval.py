@@ -471,6 +471,16 @@ def test_a_plan_that_is_changed_while_the_trigger_thinks(clock: VirtualClock) ->
     assert func.began == [14400]
 
 
+def test_a_stop_while_the_trigger_thinks(clock: VirtualClock) -> None:
+    """No run begins once stop() has returned, be the task on its way to one."""
+    func = Recorder(clock)
+    task = IntervalTask(func, Meddling(lambda: task._token.set() or None), clock=clock)
+    task.start()
+    clock.advance(7200)
+    assert task.join(1)
+    assert func.began == []
+
+
 # --- changing things while it runs ---------------------------------------------------------------------------------
 
 
@@ -679,6 +689,16 @@ def test_run_now_with_a_delay(clock: VirtualClock) -> None:
         task.run_now()
         clock.advance(100)
     assert func.began == [25, 60, 125]
+
+
+def test_a_delay_counts_from_the_last_end(clock: VirtualClock) -> None:
+    """With a fixed delay the next run is due an interval after the last of those that went on in parallel."""
+    func = Recorder(clock, takes=50)
+    with IntervalTask(func, 60, fixed="delay", overlap="parallel", clock=clock) as task:
+        clock.advance(70)
+        task.run_now()
+        clock.advance(115)
+    assert func.began == [60, 70, 180]
 
 
 @pytest.mark.parametrize("overlap", ["skip", "queue"])
@@ -1211,7 +1231,9 @@ def test_stop_while_an_executor_takes_a_run(clock: VirtualClock) -> None:
     class Slow(Manual):
         @override
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            task._token._retire()  # the stopper is not to come later
             task.stop()
+            task._recurrence.wind_down()
             return super().submit(fn, *args, **kwargs)
 
     executor = Slow()
