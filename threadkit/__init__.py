@@ -22,6 +22,7 @@ that wants a thread does not load the job queue.
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from threadkit._errors import (
@@ -207,11 +208,14 @@ __all__ = [
     "triggers",
 ]
 
-for _name in set(__all__) - _HOMES.keys():
-    globals()[_name].__module__ = __name__  # what users see in tracebacks and pickles is the name that they import
-del _name
+
+def _make_public(thing: type | FunctionType) -> None:
+    """Let a thing say in tracebacks and pickles that it lives where users import it from."""
+    thing.__module__ = __name__
 
 
+for _name in [name for name in __all__ if name not in _HOMES]:  # the errors, which are loaded already
+    _make_public(globals()[_name])
 def __getattr__(name: str) -> object:
     """Load a public name when it is first used, and the version when somebody asks for it."""
     if name == "__version__":
@@ -224,8 +228,8 @@ def __getattr__(name: str) -> object:
     module = import_module(f"threadkit.{home}")
     if home == name:
         return module
-    thing = getattr(module, name)
-    thing.__module__ = __name__
+    thing: type | FunctionType = getattr(module, name)
+    _make_public(thing)
     globals()[name] = thing
     return thing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -123,12 +123,15 @@ def _health_of(entry: Entry) -> Health:
     """Ask a component, and its check; what either raises is what is wrong with it."""
     component = entry.component
     try:
-        health = component.health() if hasattr(component, "health") else _health_by_state(entry)
+        ask: Callable[[], object] | None = getattr(component, "health", None)
+        health = ask() if ask is not None else _health_by_state(entry)
+        if not isinstance(health, Health):  # a class of the user's may say it by a truth value
+            health = Health(Status.READY if health else Status.DEGRADED)
         if entry.check is not None and health.is_ready and entry.check() is False:
             return Health(Status.DEGRADED, "its check says no")
     except Exception as error:  # the border of user code
         return Health(Status.DEGRADED, describe(error))
-    return health if isinstance(health, Health) else Health(Status.READY if health else Status.DEGRADED)
+    return health
 
 
 def _health_by_state(entry: Entry) -> Health:

@@ -18,7 +18,7 @@ from threadkit._directory import Directory
 from threadkit._errors import Closed, ForkedError, UnknownComponent, WouldBlock
 from threadkit._interval import IntervalTask
 from threadkit._makers import Makers
-from threadkit._observe import Observers
+from threadkit._observe import Observer, Observers
 from threadkit._registry import Entry, Registry
 from threadkit._report import ComponentReport, ShutdownReport
 from threadkit._resources import Resources
@@ -268,16 +268,17 @@ class Lifecycle(Runner, Makers, Directory):
             runs = self._state is not ComponentState.NEW
             entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
             # Also while the others are starting: that loop goes over the components as of its beginning.
-        if isinstance(component, IntervalTask):
-            component.bind(self._scheduler)
-        if hasattr(component, "observe"):
-            component.observe(self._observers.tell)
-        if runs:
-            try:
+        try:
+            if isinstance(component, IntervalTask):
+                component.bind(self._scheduler)
+            observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
+            if observe is not None:
+                observe(self._observers.tell)
+            if runs:
                 self._registry.bring_up(entry, self._start_timeout)
-            except BaseException:
-                self._registry.discard(entry)
-                raise
+        except BaseException:
+            self._registry.discard(entry)
+            raise
         return component
 
     def enter_context(self, cm: AbstractContextManager[T]) -> T:

@@ -143,9 +143,8 @@ class Registry:
         """
         _check_shape(component)
         names = tuple(_name_of(required) for required in requires)
-        if phase is None:
-            phase = getattr(component, "phase", getattr(component, "default_phase", Phase.BACKGROUND))
-        phase = _arguments.count(phase, "phase", minimum=-sys.maxsize)
+        own: int = getattr(component, "phase", getattr(component, "default_phase", Phase.BACKGROUND))
+        place = _arguments.count(own if phase is None else phase, "phase", minimum=-sys.maxsize)
         if check is not None:
             _arguments.function(check, "check")
         with self._condition:
@@ -155,7 +154,7 @@ class Registry:
                 if must_exist and name not in self._entries:
                     raise UnknownComponent(name, self._entries)
             token = StopToken(component.name, clock=self._clock)
-            entry = Entry(component, phase, names, check, self._count, token)
+            entry = Entry(component, place, names, check, self._count, token)
             entry.starting = must_exist
             self._entries[entry.name] = entry
             try:
@@ -186,6 +185,8 @@ class Registry:
     def discard(self, entry: Entry) -> bool:
         """Forget an entry; return False where somebody else did."""
         with self._condition:
+            entry.starting = False  # nobody need wait for it to come up
+            self._condition.notify_all()
             return self._entries.pop(entry.name, None) is entry
 
     def dependents(self, entry: Entry) -> list[str]:

@@ -30,7 +30,7 @@ class ComponentReport:
     outcome: Outcome
     seconds: float
     work_left: int = 0
-    stacks: dict[str, str] = attrs.field(factory=dict)
+    stacks: dict[str, str] = attrs.field(factory=dict[str, str])
     error: BaseException | None = None
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ They are sugar over ``start()``, ``stop()`` and ``shutdown()``, which the lifecy
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -103,7 +103,7 @@ class Runner:
         self._raise_failures(exc)
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, app: object) -> AsyncIterator[dict[str, Self]]:
+    async def lifespan(self, app: object) -> AsyncGenerator[dict[str, Self]]:
         """Run as long as an ASGI application does: ``FastAPI(lifespan=lc.lifespan)``. Takes no signals from its server.
 
         Args:

@@ -220,9 +220,8 @@ class Retry:
         on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = Exception,
         timeout: float | timedelta | None = None,
     ) -> None:
-        classes: tuple[object, ...] = (*on,) if isinstance(on, tuple) else (on,)
         if isinstance(on, (tuple, type)):
-            for one in classes:
+            for one in on if isinstance(on, tuple) else (on,):
                 if not (isinstance(one, type) and issubclass(one, BaseException)):
                     raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")
         else:

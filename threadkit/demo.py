@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -179,7 +179,7 @@ class Facts:
 def measure(path: str) -> Facts:
     """Read a file once and work its facts out."""
     digest, size, lines = hashlib.sha256(), 0, 0
-    chunks = []
+    chunks: list[bytes] = []
     is_python = path.endswith(".py")
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
@@ -212,7 +212,8 @@ class Summary:
     def __init__(self, on_complete: Callable[[], None]) -> None:
         self._on_complete = on_complete
         self._lock = threading.Lock()  # guards all below
-        self._figures = dict.fromkeys(("found", "files", "failed", "bytes", "lines", "functions", "classes"), 0)
+        names = ("found", "files", "failed", "bytes", "lines", "functions", "classes")
+        self._figures: dict[str, int] = {name: 0 for name in names}
         self._walk_ended = False
 
     def find(self) -> None:
@@ -351,7 +352,7 @@ class _Status(_Lines):
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Display]:
+def _progress(*, quiet: bool) -> Generator[Display]:
     if quiet:
         yield _Quiet()
         return

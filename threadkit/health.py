@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -46,7 +47,7 @@ class Health:
 
     status: Status
     detail: str = ""
-    parts: dict[str, Health] = attrs.field(factory=dict)
+    parts: Mapping[str, Health] = attrs.field(factory=dict[str, "Health"])
 
     @property
     def is_ready(self) -> bool:

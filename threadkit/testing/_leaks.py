@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 # The one thread that threadkit keeps for the life of the process; see "stopper" in the explanation of stop tokens.
 _PERMANENT = frozenset({"threadkit-stopper"})
 
 
 @contextlib.contextmanager
-def no_thread_leaks(grace: float = 1.0) -> Iterator[None]:
+def no_thread_leaks(grace: float = 1.0) -> Generator[None]:
     """Fail where threads that were started inside the ``with`` block are still alive after it.
 
     Args:
@@ -30,7 +30,7 @@ def no_thread_leaks(grace: float = 1.0) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + grace
-    left = []
+    left: list[str] = []
     for thread in threading.enumerate():
         if thread in before or thread is threading.current_thread() or thread.name in _PERMANENT:
             continue
