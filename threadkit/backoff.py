@@ -221,9 +221,8 @@ class Retry:
         timeout: float | timedelta | None = None,
     ) -> None:
         if isinstance(on, (tuple, type)):
-            for one in on if isinstance(on, tuple) else (on,):
-                if not (isinstance(one, type) and issubclass(one, BaseException)):
-                    raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")
+            if not all(map(_is_error_class, on if isinstance(on, tuple) else (on,))):
+                raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")
         else:
             _arguments.function(on, "on")
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # attrs makes it
@@ -252,3 +251,7 @@ class Retry:
         if isinstance(self.on, (type, tuple)):
             return isinstance(error, self.on)  # pyright: ignore[reportUnknownMemberType]  # a function may be a tuple
         return bool(self.on(error))
+
+
+def _is_error_class(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, BaseException)
