@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import attrs
 
@@ -221,7 +221,8 @@ class Retry:
         timeout: float | timedelta | None = None,
     ) -> None:
         if isinstance(on, (tuple, type)):
-            if not all(map(_is_error_class, on if isinstance(on, tuple) else (on,))):
+            classes = cast("tuple[object, ...]", on if isinstance(on, tuple) else (on,))
+            if not all(map(_is_error_class, classes)):
                 raise TypeError(f"on must be an exception class, a tuple of them or a function, not {on!r}")
         else:
             _arguments.function(on, "on")
