@@ -419,6 +419,34 @@ def test_repeated_names_get_a_number_and_given_ones_are_refused() -> None:
     assert len(lc) == 3
 
 
+def test_a_default_name_that_another_thread_takes_meanwhile_gets_a_number() -> None:
+    """Between the choice of a default name and its use it may be taken, which is nobody's error."""
+
+    class Crowded(Lifecycle):
+        def _free_name(self, wish: str) -> str:
+            free = super()._free_name(wish)
+            if not len(self):
+                self.add(Part(free))  # another thread, which is quicker
+            return free
+
+    lc = Crowded()
+    lc.thread(wait_for_stop)
+    assert [component.name for component in lc] == ["wait_for_stop", "wait_for_stop-2"]
+
+
+def test_a_body_that_raises_a_duplicate_name_is_started_once() -> None:
+    """An error of that type that is not about the name is raised, and nothing is tried again."""
+    calls = []
+
+    def body(running: StopToken) -> None:
+        calls.append(1)
+        raise DuplicateName("row", "7")
+
+    with Lifecycle() as lc, pytest.raises(DuplicateName, match="7"):
+        lc.thread(ready=True)(body)
+    assert calls == [1]
+
+
 def test_makers_make_and_add() -> None:
     """The makers return components of the lifecycle, started if it runs, on its clock."""
     clock = VirtualClock()

@@ -18,6 +18,7 @@ from threadkit._bus import Bus
 from threadkit._clock import Clock
 from threadkit._component import Component
 from threadkit._due import Every
+from threadkit._errors import DuplicateName
 from threadkit._executor import BoundedExecutor
 from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
@@ -180,8 +181,11 @@ class Makers:
 
         def decorate(func: F) -> F:
             placement, settings = _split(options)
-            wish = name if name is not None else self._free_name(_arguments.name_of(func, "task"))
-            self.add(IntervalTask(func, interval, name=wish, **settings), **placement)  # type: ignore[arg-type]
+
+            def make(name: str) -> IntervalTask:
+                return IntervalTask(func, interval, name=name, **settings)  # type: ignore[arg-type]
+
+            self._add_named(name, _arguments.name_of(func, "task"), make, placement)
             return func
 
         return decorate
@@ -272,22 +276,40 @@ class Makers:
 
     def _add_thread(self, target: Callable[..., object], name: str | None, options: ThreadOptions) -> None:
         placement, settings = _split(options)
-        wish = name if name is not None else self._free_name(_arguments.name_of(target, "thread"))
-        self.add(ManagedThread(target, name=wish, **settings), **placement)  # type: ignore[arg-type]
+
+        def make(name: str) -> ManagedThread:
+            return ManagedThread(target, name=name, **settings)  # type: ignore[arg-type]
+
+        self._add_named(name, _arguments.name_of(target, "thread"), make, placement)
 
     def _call_once(
         self, trigger: triggers.Trigger, call: Callable[[], object], func: Callable[..., object]
     ) -> IntervalTask:
-        # A partial's parameters all have values, so it asks for no run, whatever the function itself takes.
-        name = self._free_name(_arguments.name_of(func, "call"))
-        task = IntervalTask(lambda: call(), trigger, name=name, max_runs=1)  # noqa: PLW0108 - hides the signature
+        def make(name: str) -> IntervalTask:
+            # A partial's parameters all have values, so it asks for no run, whatever the function itself takes.
+            task = IntervalTask(lambda: call(), trigger, name=name, max_runs=1)  # noqa: PLW0108 - hides the signature
 
-        def leave(event: Event) -> None:
-            if isinstance(event, Stopped):
-                self._drop(task)
+            def leave(event: Event) -> None:
+                if isinstance(event, Stopped):
+                    self._drop(task)
 
-        task.observe(leave)
-        return self.add(task)
+            task.observe(leave)
+            return task
+
+        return self._add_named(None, _arguments.name_of(func, "call"), make, {})
+
+    def _add_named(self, name: str | None, wish: str, make: Callable[[str], C], placement: Placement) -> C:
+        """Add what ``make`` makes under a given name, or else under ``wish``, with a number if that is taken."""
+        if name is not None:
+            return self.add(make(name), **placement)
+        while True:
+            free = self._free_name(wish)
+            try:
+                return self.add(make(free), **placement)
+            except DuplicateName:
+                if self._free_name(free) == free:
+                    raise  # it was not about this name
+                # Another thread has just taken it.
 
 
 def _callable(func: Callable[P, object]) -> Callable[P, object]:
