@@ -23,7 +23,14 @@ _LONGEST_WAIT = 3600.0
 
 
 class Gate(Protocol):
-    """The part of ``threading.Lock`` that a gate is made of."""
+    """The part of ``threading.Lock`` that a gate is made of.
+
+    Example:
+        >>> gate: Gate = threading.Lock()
+        >>> gate.acquire()    # closed
+        True
+        >>> gate.release()    # open
+    """
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
     def release(self) -> None: ...
@@ -31,7 +38,16 @@ class Gate(Protocol):
 
 
 class Clock(Protocol):
-    """What a component needs of time. A duck of this shape is a clock."""
+    """What a component needs of time. A duck of this shape is a clock.
+
+    Example:
+        >>> clock: Clock = SystemClock()
+        >>> gate = threading.Lock()
+        >>> gate.acquire()
+        True
+        >>> clock.park(gate, clock.monotonic() + 0.001)    # nobody opens it in time
+        False
+    """
 
     def monotonic(self) -> float:
         """Return seconds since some fixed moment; they never go back."""

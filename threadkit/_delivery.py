@@ -54,6 +54,14 @@ class BusStats:
         failed: times that a subscriber was called and raised.
         dropped: times that a message was left out for one subscriber: no room, or its executor gave it up.
         waiting: messages in mailboxes, or being handled by the executor, at this moment.
+
+    Example:
+        >>> from threadkit import Bus
+        >>> bus = Bus()
+        >>> with bus.subscribe("file.*", lambda message: None):
+        ...     delivery = bus.publish("file.indexed")
+        >>> bus.stats().published, bus.stats().delivered
+        (1, 1)
     """
 
     actions: int

@@ -31,7 +31,15 @@ from typing_extensions import override
 
 
 class ThreadkitError(Exception):
-    """The base of every error of this package: ``except ThreadkitError`` catches them all."""
+    """The base of every error of this package: ``except ThreadkitError`` catches them all.
+
+    Example:
+        >>> try:
+        ...     raise Full("queue", "jobs", 3)
+        ... except ThreadkitError as error:
+        ...     print(type(error).__name__)
+        Full
+    """
 
 
 class Closed(ThreadkitError, RuntimeError):

@@ -23,6 +23,10 @@ class ComponentReport:
         work_left: how many pieces of work it did not finish.
         stacks: for the stuck, what each of their threads was doing, as text by the thread's name.
         error: what it died of.
+
+    Example:
+        >>> print(ComponentReport("jobs", phase=200, outcome="stuck", seconds=10.0, work_left=3))
+        jobs: stuck after 10.00 s, 3 left undone
     """
 
     name: str

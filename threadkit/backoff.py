@@ -37,6 +37,10 @@ class RetryState:
         seconds_since_start: since the first attempt began.
         previous_delay: the seconds waited before the last attempt; 0 at first.
         random: where chance comes from.
+
+    Example:
+        >>> RetryState(attempt_number=2, error=OSError("busy")).error
+        OSError('busy')
     """
 
     attempt_number: int
@@ -57,7 +61,14 @@ class RetryState:
 
 
 class Backoff(Protocol):
-    """Anything that says how long to wait: ``f(state) -> seconds``."""
+    """Anything that says how long to wait: ``f(state) -> seconds``.
+
+    Example:
+        >>> def as_told(state: RetryState) -> float:
+        ...     return 10.0 * state.attempt_number
+        >>> Retry(backoff=as_told).next_delay(RetryState(attempt_number=2))
+        20.0
+    """
 
     def __call__(self, state: RetryState, /) -> float:
         """Return the seconds to wait before attempt ``state.attempt_number + 1``."""
@@ -66,7 +77,12 @@ class Backoff(Protocol):
 
 @attrs.frozen
 class Exponential:
-    """The backoff that ``exponential()`` makes; see there."""
+    """The backoff that ``exponential()`` makes; see there.
+
+    Example:
+        >>> exponential(1, cap=30).cap
+        30.0
+    """
 
     base: float
     factor: float
@@ -91,7 +107,12 @@ class Exponential:
 
 @attrs.frozen
 class Sequence:
-    """The backoff that ``sequence()`` makes; see there."""
+    """The backoff that ``sequence()`` makes; see there.
+
+    Example:
+        >>> sequence(1, 5).delays
+        (1.0, 5.0)
+    """
 
     delays: tuple[float, ...]
 
@@ -177,6 +198,12 @@ def delay_of(backoff: Backoff, state: RetryState) -> float:
     Raises:
         TypeError: the answer is no number.
         ValueError: the answer is negative, ``nan`` or infinite.
+
+    Example:
+        >>> busy = OSError("busy")
+        >>> busy.retry_after = 30
+        >>> delay_of(constant(1), RetryState(attempt_number=1, error=busy))
+        30.0
     """
     wish = getattr(state.error, "retry_after", None)
     if isinstance(wish, (int, float, timedelta)) and not isinstance(wish, bool):
