@@ -1147,17 +1147,29 @@ def test_no_first_thread(make: Make) -> None:
         impatient.submit(abs, -1)
 
 
+class Refusing(SystemClock):
+    """A clock that makes no thread."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.attempts = 0
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        self.attempts += 1
+        raise RuntimeError(self.reason)
+
+
+def test_no_thread_from_the_interpreter(make: Make) -> None:
+    """Where the interpreter gives no more threads since it exits, the start is not tried again."""
+    clock = Refusing("can't create new thread at interpreter shutdown")
+    with pytest.raises(RuntimeError, match="interpreter shutdown"):
+        make(1, clock=clock).start()
+    assert clock.attempts == 1
+
+
 def test_no_first_thread_on_an_event_loop(make: Make) -> None:
     """On an event loop's thread the start is not tried again, since that would block the loop."""
-
-    class Refusing(SystemClock):
-        attempts = 0
-
-        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
-            self.attempts += 1
-            raise RuntimeError("can't start new thread")
-
-    clock = Refusing()
+    clock = Refusing("can't start new thread")
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match="can't start new thread"):

@@ -259,13 +259,14 @@ def test_timeout_while_it_waits(make: Make, clock: VirtualClock, factory: Factor
     executor.submit(str)
 
 
-def test_shutdown_waits_for_the_engine(make: Make, factory: Factory) -> None:
+def test_shutdown_waits_for_the_engine(make: Make, clock: VirtualClock, factory: Factory) -> None:
     """After stop() the engine is shut down when the last call has ended, and then the executor has stopped."""
     executor = make()
     future = executor.submit(str, 1)
     executor.stop()
     with pytest.raises(Closed):
         executor.submit(str)
+    clock.settle()
     assert executor.state is ComponentState.STOPPING
     assert factory.engines[0].shut_down == []
     factory.engines[0].run()
@@ -526,6 +527,20 @@ def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, f
     clock.settle()
     assert sorted(type(future.exception(0)).__name__ for future in (first, second)) == ["BrokenExecutor", "NoneType"]
     assert executor.stats().rebuilds == 2
+
+
+def test_an_idempotent_call_that_has_ended_is_not_sent_again(
+    make: Make, clock: VirtualClock, factory: Factory
+) -> None:
+    """A call whose time was over when the engine broke under it only gives its permit back."""
+    executor = make(max_pending=1, on_full="reject")
+    future = executor.options(idempotent=True, timeout=5).submit(str)
+    factory.engines[0].begin()
+    clock.advance(5)
+    factory.engines[0].die()
+    clock.settle()
+    assert isinstance(future.exception(0), CallTimeout)
+    assert executor.work_left() == 0
 
 
 def test_a_call_that_is_cancelled_while_it_waits_for_an_engine(

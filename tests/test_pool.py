@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from helpers import Background, Blocker, Gate
 
-from threadkit import SystemClock
+from threadkit import StopToken, SystemClock
 from threadkit._pool import ThreadPool
 from threadkit.testing import VirtualClock
 
@@ -148,11 +148,13 @@ def test_a_ring_is_passed_on(clock: VirtualClock, pools: list[ThreadPool]) -> No
     item.wait_until_called(2)
     item.let_go()
     clock.settle()
-    item = Blocker()
-    pool._items.extend([item, item])
+    token = StopToken(clock=clock)
+    pool._items.extend([token.wait, token.wait])
     pool._bell.ring()
-    item.wait_until_called(2)
-    item.let_go()
+    clock.settle()
+    assert pool.waiting() == []
+    token.set()
+    clock.settle()
 
 
 def test_saturation_is_told_once(clock: VirtualClock, pools: list[ThreadPool]) -> None:
