@@ -21,6 +21,7 @@ from threadkit import (
     ComponentState,
     DuplicateName,
     IntervalTask,
+    JobCancelled,
     Lifecycle,
     ManagedThread,
     Phase,
@@ -134,6 +135,35 @@ def test_a_failing_start_rolls_back() -> None:
     assert caught.value.__notes__ == ["while lifecycle 'app' was starting; what was up has been stopped"]
     assert log == ["start first", "stop bad", "stop first", "close"]
     assert lc.state is ComponentState.STOPPED
+
+
+def test_a_start_that_fails_stops_what_began_by_itself() -> None:
+    """An executor that was used before the start is stopped with the rest, though the start never came to it."""
+    lc = Lifecycle()
+    executor = lc.executor(max_workers=1)
+    assert executor.submit(pow, 2, 10).result(5) == 1024
+    bad = lc.add(Part("bad"))
+
+    def fail() -> None:
+        raise OSError("port in use")
+
+    bad.start = fail
+    with pytest.raises(OSError, match="port in use"):
+        lc.start()
+    assert executor.state is ComponentState.STOPPED
+    assert [part.name for part in lc.report.components] == ["executor", "bad"]
+
+
+def test_a_shutdown_without_a_start_leaves_nobody_waiting() -> None:
+    """A job that was submitted to a queue that never started is told of the end of its lifecycle."""
+    lc = Lifecycle()
+    queue = lc.queue()
+    queue.declare("later")
+    job = queue.submit("later")
+    report = lc.shutdown()
+    assert (report.ok, report.components) == (True, ())
+    with pytest.raises(JobCancelled):
+        job.result(5)
 
 
 def test_unknown_requirements_are_refused_before_anything_starts() -> None:

@@ -251,6 +251,12 @@ class BaseComponent:
         self.stop("leaving the with block")
         self.join(_exit.EXIT_TIMEOUT)
 
+    def has_begun(self) -> bool:
+        """Return True from the beginning of ``start()``, by whomever, until its end; False in a forked child."""
+        if self._generation != _fork.generation():
+            return False
+        return self._state is not ComponentState.NEW and not self._state.has_ended
+
     def observe(self, callback: Observer) -> Observation:
         """Have ``callback(event)`` called for everything that happens to this component.
 

@@ -320,6 +320,7 @@ class Lifecycle(Runner, Makers, Directory):
                 parts.append(part)
                 if part.outcome == "stuck":
                     self._observers.emit(ComponentStuck(component=part.name, seconds=part.seconds))
+            self._registry.dismiss(reason, deadline)
             self._scheduler.stop()
             self._scheduler.join(deadline)
         except Forced:

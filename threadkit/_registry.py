@@ -247,8 +247,7 @@ class Registry:
     def stages(self) -> list[list[Entry]]:
         """Return what is up, or coming up, in the order in which it must be told to stop."""
         with self._condition:
-            live = [entry for entry in start_order(self._entries.values()) if entry.up or entry.starting]
-        return stop_stages(live)
+            return stop_stages([entry for entry in start_order(self._entries.values()) if _is_live(entry)])
 
     def stop(self, stages: list[list[Entry]], reason: str | None, deadline: float) -> Iterator[ComponentReport]:
         """Stop stage after stage; everything is told and joined before the deadline, or reported as stuck.
@@ -276,6 +275,12 @@ class Registry:
         if self._must_be_waited_for(entry):
             with self._condition:
                 self._condition.wait_until(lambda: not entry.starting, deadline)
+
+    def dismiss(self, reason: str | None, deadline: float) -> None:
+        """Tell those of threadkit's own that never came up, since somebody may wait for what a queue has taken in."""
+        for entry in self:
+            if entry.told_at is None and isinstance(entry.component, BaseComponent):
+                self._tell(entry, reason, deadline)
 
     def give_up(self, joined: set[str]) -> list[ComponentReport]:
         """Report everything that is up, but for ``joined``, as it is now: a second signal leaves no time for more."""
@@ -327,6 +332,13 @@ class Registry:
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
         entry.failure = error
         self._on_failure(entry, error)
+
+
+def _is_live(entry: Entry) -> bool:
+    if entry.up or entry.starting:
+        return True
+    # An executor begins with its first call, whether or not the lifecycle has started it.
+    return isinstance(entry.component, BaseComponent) and entry.component.has_begun()
 
 
 def _check_shape(component: Component) -> None:
