@@ -171,28 +171,32 @@ def test_exit_without_any_stop(programs: list[Program]) -> None:
     """A program that just ends stops what runs: exit status 0, nothing on standard error, running work ended."""
     program = run(
         """
+        import sys
         import time
         from threadkit import BoundedExecutor, Bus, IntervalTask, Lifecycle, ManagedThread, WorkQueue
 
+        def say(text):
+            sys.stdout.write(text + "\\n")  # in one piece, unlike print()
+
         def body(running):
             running.wait()
-            print("body ended:", running.reason)
+            say(f"body ended: {running.reason}")
 
         ManagedThread(body).start()
         IntervalTask(lambda: None, 1, run_immediately=True).start()
         queue = WorkQueue()
-        queue.handler("job")(lambda payload: (time.sleep(0.2), print("job ended")))
+        queue.handler("job")(lambda payload: (time.sleep(0.2), say("job ended")))
         queue.start()
         queue.submit("job")
         pool = BoundedExecutor(2)
         for number in range(4):
-            pool.submit(lambda: (time.sleep(0.1), print("call ended")))
+            pool.submit(lambda: (time.sleep(0.1), say("call ended")))
         Bus().start()
         lc = Lifecycle()
         lc.thread(body)
         lc.queue()
         lc.every(1, run_immediately=True)(lambda: None)
-        lc.callback(print, "resource closed")
+        lc.callback(say, "resource closed")
         lc.start()
         time.sleep(0.05)
         """,
