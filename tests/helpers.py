@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from concurrent.futures import Executor, Future
+from typing import Any, Generic, TypeVar
+
+from threadkit.testing import VirtualClock
 
 T = TypeVar("T")
 
@@ -73,3 +76,61 @@ class Background(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value
+
+
+class Manual(Executor):
+    """An executor that runs what it was given when it is told to, or loses it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self.refuses: BaseException | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.refuses is not None:
+            raise self.refuses
+        future: Future[Any] = Future()
+        self.calls.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def run(self) -> None:
+        while self.calls:
+            future, call = self.calls.pop(0)
+            if future.set_running_or_notify_cancel():
+                future.set_result(call())
+
+    def lose(self, error: BaseException | None = None) -> None:
+        future, _ = self.calls.pop(0)
+        if error is None:
+            future.cancel()
+        else:
+            future.set_exception(error)
+
+
+class Parked(Generic[T]):
+    """A call on a thread that a virtual clock drives; the thread is parked, or has ended, once this is made."""
+
+    def __init__(self, clock: VirtualClock, func: Callable[[], T]) -> None:
+        self._func = func
+        self._outcome: list[tuple[T | None, BaseException | None]] = []
+        self.thread = clock.spawn(self._run, "test-parked")
+        clock.settle()
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append((self._func(), None))
+        except BaseException as error:
+            self._outcome.append((None, error))
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether the call goes on."""
+        return not self._outcome
+
+    def result(self) -> T:
+        """Return what the function returned, or raise what it raised."""
+        self.thread.join(PATIENCE)
+        assert self._outcome, f"{self._func!r} did not return within {PATIENCE} s"
+        value, error = self._outcome[0]
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]  # there is one where there is no error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import PATIENCE
+from helpers import Parked
 
 from threadkit._clock import Gate, closed_gate, open_gate
 from threadkit._waiting import Bell, Channel, Condition, Waiters
@@ -33,23 +33,6 @@ class Clock(VirtualClock):
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-class Parked:
-    """A call on a thread of its own, which a clock drives; it is parked, or over, once this is made."""
-
-    def __init__(self, clock: VirtualClock, call: Callable[[], Any]) -> None:
-        self.outcome: list[Any] = []
-        self.thread = clock.spawn(lambda: self.outcome.append(call()), "test-parked")
-        clock.settle()
-
-    @property
-    def waits(self) -> bool:
-        return not self.outcome
-
-    def result(self) -> Any:
-        self.thread.join(PATIENCE)
-        return self.outcome[0]
 
 
 def interrupt() -> None:

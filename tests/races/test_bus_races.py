@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
+from helpers import Manual
 
 from threadkit import Bus, Closed, Message
 
 pytestmark = pytest.mark.races
 
 Explore = Callable[..., None]
-
-
-class Manual(Executor):
-    """An executor that runs what it was given when it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], Any]] = []
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.calls.append(lambda: future.set_result(fn(*args, **kwargs)))
-        return future
-
-    def run(self) -> None:
-        while self.calls:
-            self.calls.pop(0)()
 
 
 class Scene:
