@@ -56,9 +56,7 @@ def test_a_struck_job_was_never_there():
     assert counts(ledger) == {"running": 1}
 
 
-@pytest.mark.parametrize(
-    ("fate", "attempts", "finished"), [(JobState.CANCELLED, 1, 9.0), (JobState.PENDING, 0, None)]
-)
+@pytest.mark.parametrize(("fate", "attempts", "finished"), [(JobState.CANCELLED, 1, 9.0), (JobState.PENDING, 0, None)])
 def test_a_condemned_job_meets_its_fate(fate, attempts, finished):
     """Where a running job is condemned, that decides where it goes; only an interrupted one gets its attempt back."""
     ledger, job = Ledger(), record(1, JobState.RUNNING)

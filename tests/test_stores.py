@@ -126,7 +126,7 @@ def test_old_jobs_are_forgotten_but_counted(store):
 
 
 def test_a_job_that_has_not_begun_can_be_removed(store):
-    """A job that is taken out before it began leaves nothing behind: no record, no count, no key, no place in the line."""
+    """A job that is taken out before it began leaves no record, no count, no key and no place in the line."""
     plain, keyed, begun = job(), job(key="k"), job()
     put(store, plain, keyed, begun)
     assert store.remove(plain)

@@ -183,6 +183,9 @@ class Dispatcher(Waitlist):
             return
         if isinstance(failure, Stopping) and self._token.is_set():
             self._interrupt(job)
+        if job.fate is not None:  # where it goes is decided, whatever it raised
+            self._settle(job, FAILED, failure)
+            return
         try:
             if isinstance(failure, Snooze):
                 job.delay = _arguments.seconds(failure.delay, "delay")

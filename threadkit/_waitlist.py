@@ -80,9 +80,9 @@ class Waitlist(BaseComponent):
             self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
             self._early_lock = threading.Lock()  # guards _early: what waits for start(), when there is a timer
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
-        elif self._early is not None:  # it was adopted, and has a new clock
+        else:  # it was adopted before its start, and has a new clock
             shift = self._clock.monotonic() - before
-            self._early = [(due + shift, callback, record) for due, callback, record in self._early]
+            self._early = [(due + shift, callback, record) for due, callback, record in self._early or ()]
             for record in self._store.records():
                 if record.expires_at is not None:
                     record.expires_at += shift

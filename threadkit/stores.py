@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 from threadkit import _fork
 from threadkit._errors import DuplicateName, StoreError
 from threadkit._ledger import Ledger
-from threadkit._records import FAILED, FINISHED, PENDING, JobRecord, JobState
+from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, JobRecord, JobState
 
 __all__ = ["JobStore", "MemoryStore"]
 
@@ -175,7 +175,7 @@ class MemoryStore:
 
     def remove(self, record: JobRecord) -> bool:
         """Take a job out that has not begun, as if it had never been there; False where it has."""
-        if not self._ledger.strike(record, record.state):
+        if not (self._ledger.strike(record, PENDING) or self._ledger.strike(record, SCHEDULED)):
             return False
         self.pull(record)
         if record.key is not None:
@@ -316,8 +316,9 @@ class MemoryStore:
         with self._lines_lock:
             if priority not in self._line_of:
                 line_of = {**self._line_of, priority: deque[JobRecord]()}
-                self._line_of = line_of
+                # First where workers look, then where jobs are put: else a job could lie where nobody looks.
                 self._lines = tuple(line_of[each] for each in sorted(line_of, reverse=True))
+                self._line_of = line_of
             return self._line_of[priority]
 
     def _drop_key(self, record: JobRecord) -> None:
