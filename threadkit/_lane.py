@@ -43,6 +43,14 @@ class ExecutorStats:
         running: calls that a worker has, or is about to take.
         workers: how many calls can run at once.
         rebuilds: how often the engine was replaced.
+
+    Example:
+        >>> from threadkit import BoundedExecutor
+        >>> with BoundedExecutor(2) as executor:
+        ...     futures = [executor.submit(abs, -number) for number in range(3)]
+        >>> stats = executor.stats()
+        >>> stats.submitted, stats.completed, stats.running
+        (3, 3, 0)
     """
 
     submitted: int = 0

@@ -32,6 +32,14 @@ class Factory:
         workers: how many calls it runs at once.
         in_process: whether it runs them on threads of this process.
         own_threads: how many of our own threads will do instead; None where another kind is meant.
+
+    Example:
+        >>> factory = threads(4)
+        >>> factory.workers, factory.in_process
+        (4, True)
+        >>> with factory() as executor:
+        ...     executor.submit(pow, 2, 10).result(timeout=5)
+        1024
     """
 
     make: Callable[[], Executor]
