@@ -57,7 +57,7 @@ class ManagedThread(BaseComponent):
     """A long-lived thread with a name, a stop token and a restart policy.
 
     The body is ``target(token)`` or ``target()``. It should end soon after the token is set; ``while token.sleep(5):
-    ...`` and ``with token.on_stop(socket.close): ...`` see to that. When it is set, whatever the body raises is no
+    ...`` and ``with token.on_stop(client.close): ...`` see to that. When it is set, whatever the body raises is no
     failure.
 
     Args:
