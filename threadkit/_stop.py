@@ -216,8 +216,8 @@ class StopToken:
         here and now. What it raises is logged. A callback that hangs delays no other.
 
         Args:
-            callback: a function without arguments that ends the call, such as a websocket's ``close``. A plain socket needs
-                ``shutdown(SHUT_RDWR)``: its ``close`` wakes nobody who reads from it.
+            callback: a function without arguments that ends the call, such as a websocket's ``close``. A plain socket
+                needs ``shutdown(SHUT_RDWR)``: its ``close`` wakes nobody who reads from it.
 
         Returns:
             a handle with ``remove()``, which is also a context manager: ``with token.on_stop(ws.close):
