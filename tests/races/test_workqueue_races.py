@@ -1,0 +1,224 @@
+"""Jobs among several threads, in every order that chance finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from threadkit import Closed, JobState, WorkQueue
+from threadkit._ledger import Ledger
+from threadkit._records import UNFINISHED, JobRecord
+
+pytestmark = pytest.mark.races
+
+Explore = Callable[..., None]
+
+
+class Scene:
+    """A queue without workers, whose steps the threads of the test take."""
+
+    def __init__(self, **options: Any) -> None:
+        self.queue = WorkQueue(workers=0, **options)
+        self.runs: list[object] = []
+        self.queue.handler("work")(self.runs.append)
+        self.seen: list[object] = []
+        self.drained: list[bool] = []
+
+    def submit(self) -> None:
+        try:
+            self.seen.append(self.queue.submit("work", "new"))
+        except Closed:
+            self.seen.append(None)
+
+    def work(self) -> None:
+        """Do what a worker does until it finds nothing."""
+        caller = self.queue._new_caller()
+        while (job := self.queue._begin_next()) is not None:
+            self.queue._run(job, caller)
+
+    def adds_up(self) -> bool:
+        stats = self.queue.stats()
+        states = [getattr(stats, state) for state in JobState]
+        records = self.queue.jobs()
+        return (
+            min(states) >= 0
+            and sum(states) == stats.submitted == len(records)
+            and all(getattr(stats, state) == len(self.queue.jobs(state)) for state in JobState)
+        )
+
+
+class OneJob(Scene):
+    """The same with one job that waits."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.job = self.queue.submit("work", "old", **options)
+
+    def cancel(self) -> None:
+        self.seen.append(self.job.cancel())
+
+
+def test_claim_against_cancel(explore: Explore) -> None:
+    """A job that is begun and cancelled at once is done and stays, or is cancelled; its canceller is told the truth."""
+    explore(
+        OneJob,
+        OneJob.work,
+        OneJob.cancel,
+        invariant=lambda scene: (
+            scene.adds_up()
+            and (scene.job.state, scene.seen) in ((JobState.COMPLETED, [False]), (JobState.CANCELLED, [True]))
+            and len(scene.runs) <= 1
+        ),
+    )
+
+
+def test_two_claim_one_job(explore: Explore) -> None:
+    """A job that two workers reach for is run once."""
+    explore(
+        OneJob,
+        OneJob.work,
+        OneJob.work,
+        invariant=lambda scene: scene.runs == ["old"] and scene.job.state is JobState.COMPLETED and scene.adds_up(),
+    )
+
+
+def test_claim_against_expiry_against_cancel(explore: Explore) -> None:
+    """A job that is begun, cancelled and over its time at once comes to one end, and nobody is told two things."""
+    explore(
+        lambda: OneJob(expires=1000),
+        OneJob.work,
+        lambda scene: scene.queue._expire(scene.job),
+        OneJob.cancel,
+        invariant=lambda scene: (
+            scene.adds_up()
+            and (scene.job.state, scene.seen)
+            in (
+                (JobState.COMPLETED, [False]),
+                (JobState.EXPIRED, [False]),
+                (JobState.CANCELLED, [True]),
+            )
+        ),
+    )
+
+
+def test_submit_against_drain(explore: Explore) -> None:
+    """A drain that meets a submit and a worker ends when nothing is left, and does not miss the last job."""
+
+    def drain(scene: Scene) -> None:
+        scene.drained.append(scene.queue.drain(10))
+
+    def submit_and_work(scene: Scene) -> None:
+        scene.submit()
+        scene.work()
+
+    explore(
+        Scene,
+        submit_and_work,
+        drain,
+        invariant=lambda scene: scene.drained == [True] and scene.runs == ["new"] and scene.adds_up(),
+        attempts=60,
+    )
+
+
+def test_result_against_completion(explore: Explore) -> None:
+    """Whoever waits for a job that is being done gets its result, whenever he begins to wait."""
+    explore(
+        OneJob,
+        OneJob.work,
+        lambda scene: scene.seen.append(scene.job.wait(10)),
+        lambda scene: scene.seen.append(scene.job.wait(10)),
+        invariant=lambda scene: scene.seen == [True, True] and scene.queue._audience == {},
+        attempts=60,
+    )
+
+
+def test_stop_against_submit(explore: Explore) -> None:
+    """A submit that meets a stop is refused and was never there, or its job is done by the last worker."""
+
+    def stop(scene: Scene) -> None:
+        scene.queue._closing = True
+
+    def last_worker(scene: Scene) -> None:
+        while not scene.queue._closing:
+            scene.work()
+        scene.work()
+
+    def done_or_refused(scene: Scene) -> bool:
+        (job,) = scene.seen
+        if job is None:
+            return scene.runs == [] and scene.queue.jobs() == [] and scene.adds_up()
+        return scene.runs == ["new"] and job.state is JobState.COMPLETED and scene.adds_up()
+
+    def stop_and_work(scene: Scene) -> None:
+        stop(scene)
+        last_worker(scene)
+
+    explore(Scene, Scene.submit, stop_and_work, invariant=done_or_refused)
+
+
+def test_submits_with_one_key(explore: Explore) -> None:
+    """Two submits with one key make one job, and both get it."""
+
+    def submit(scene: Scene) -> None:
+        scene.seen.append(scene.queue.submit("work", key="k"))
+
+    explore(
+        Scene,
+        submit,
+        submit,
+        invariant=lambda scene: len(set(scene.seen)) == 1 and scene.queue.stats().submitted == 1,
+    )
+
+
+def test_two_replays(explore: Explore) -> None:
+    """A dead letter that two replay at once is revived once."""
+
+    def setup() -> OneJob:
+        scene = OneJob()
+        scene.queue._store.move(scene.job, JobState.PENDING, JobState.FAILED, 1.0)
+        scene.queue._store.pull(scene.job)
+        return scene
+
+    def replay(scene: OneJob) -> None:
+        scene.seen.append(scene.queue.replay(scene.job.id))
+
+    explore(
+        setup,
+        replay,
+        replay,
+        invariant=lambda scene: (
+            scene.seen.count(None) == 1
+            and scene.adds_up()
+            and scene.queue._begin_next() is scene.job
+            and scene.queue._begin_next() is None
+        ),
+    )
+
+
+def test_a_look_at_the_counts(explore: Explore) -> None:
+    """Who looks at the counts while a job moves sees it in one state, and in one only."""
+
+    class Books:
+        def __init__(self) -> None:
+            self.ledger = Ledger()
+            self.job = JobRecord("x", 1, "work", None, 0.0)
+            self.ledger.enter(self.job)
+            self.looks: list[dict[JobState, int]] = []
+
+    def move(books: Books) -> None:
+        books.ledger.move(books.job, JobState.PENDING, JobState.RUNNING)
+        books.ledger.settle(books.job, JobState.RETRYING, 1.0)
+
+    def look(books: Books) -> None:
+        books.looks += [books.ledger.snapshot(), books.ledger.snapshot()]
+
+    explore(
+        Books,
+        move,
+        look,
+        invariant=lambda books: all(
+            sum(counts.values()) == 1 and sum(counts[state] for state in UNFINISHED) == 1 for counts in books.looks
+        ),
+    )
