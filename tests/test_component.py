@@ -258,11 +258,14 @@ def test_exit_stops_the_youngest_first_and_names_the_stuck(caplog: pytest.LogCap
     before = dict(_exit._roots)
     _exit._roots.clear()
     try:
-        for root in (Root("old", []), Root("young", ["thread 'stuck'"]), gone := Root("gone", [])):
+        broken = Root("broken", [])
+        broken.finish_exit = lambda deadline: 1 / 0
+        for root in (Root("old", []), broken, Root("young", ["thread 'stuck'"]), gone := Root("gone", [])):
             _exit.watch(root)
         _exit.forget(gone)
         _exit.stop_all()
-        assert log == ["begin young", "begin old", "finish young", "finish old"]
+        assert log == ["begin young", "begin broken", "begin old", "finish young", "finish old"]
+        assert "could not be stopped at interpreter exit" in caplog.text
         assert "abandoned at interpreter exit, still running: thread 'stuck'" in caplog.text
         assert not _exit._roots
     finally:

@@ -420,3 +420,13 @@ def test_forgetting_and_free_names() -> None:
     assert parts.discard(entry)
     assert not parts.discard(entry)
     assert parts.free_name("a") == "a"
+
+
+def test_a_name_that_was_taken_over_is_left_to_its_new_owner() -> None:
+    """Forgetting an entry twice does not forget another one that has its name by now."""
+    parts = registry()
+    first = add(parts, Part("a", []))
+    assert parts.discard(first)
+    second = add(parts, Part("a", []))
+    assert not parts.discard(first)
+    assert parts.find("a") is second

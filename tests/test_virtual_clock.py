@@ -255,3 +255,16 @@ def test_suspend() -> None:
 def test_repr() -> None:
     """A virtual clock shows both of its times."""
     assert repr(VirtualClock()) == "<VirtualClock 0 s, 2026-01-01T00:00:00+00:00>"
+
+
+def test_a_wait_of_the_test_itself_on_a_clock_that_stands_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the test's own that waits for a time that nobody moves the clock to is told so, and does not hang."""
+    monkeypatch.setattr(_virtual_clock, "_PATIENCE", 0.05)
+    clock = VirtualClock()
+    with pytest.raises(RuntimeError, match=r"waits until 10 s on a virtual clock that has stood at 0 s for 0\.05 real"):
+        StopToken(clock=clock).wait(10)
+    waiting = Background(lambda: StopToken(clock=clock).wait(0.5))
+    for _ in range(5):
+        clock.wait_for_sleepers(1)
+        clock.advance(0.1)
+    assert waiting.result() is False

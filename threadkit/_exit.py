@@ -8,7 +8,9 @@ Inside the hook no new thread can be made, so a stop needs nothing that does not
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
+from collections.abc import Generator
 from typing import Protocol
 
 from threadkit import _fork
@@ -46,13 +48,26 @@ def forget(root: Root) -> None:
     _roots.pop(root, None)
 
 
+@contextlib.contextmanager
+def _logged(root: Root) -> Generator[None]:
+    """Let one root's error not keep the others from being stopped."""
+    try:
+        yield
+    except Exception:
+        _logger.exception("%r could not be stopped at interpreter exit", root)
+
+
 def stop_all() -> None:
     """Stop every root; what ``atexit`` calls."""
     deadline = SYSTEM_CLOCK.monotonic() + EXIT_TIMEOUT
     roots = list(_roots)[::-1]
+    abandoned: list[str] = []
     for root in roots:
-        root.begin_exit()
-    abandoned = [name for root in roots for name in root.finish_exit(deadline)]
+        with _logged(root):
+            root.begin_exit()
+    for root in roots:
+        with _logged(root):
+            abandoned += root.finish_exit(deadline)
     _roots.clear()
     if abandoned:
         _logger.warning("abandoned at interpreter exit, still running: %s", ", ".join(abandoned))

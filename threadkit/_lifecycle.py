@@ -111,6 +111,7 @@ class Lifecycle(Runner, Makers, Directory):
     @property
     def state(self) -> ComponentState:
         """Where the lifecycle is in its life."""
+        self._refuse_forked()
         state = self._state
         if state.has_ended or not self._token.is_set():
             return state
@@ -172,7 +173,11 @@ class Lifecycle(Runner, Makers, Directory):
 
         Args:
             reason: why, in a few words.
+
+        Raises:
+            ForkedError: the lifecycle was started by the parent process.
         """
+        self._refuse_forked()
         self._token.set(reason)
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
@@ -305,7 +310,9 @@ class Lifecycle(Runner, Makers, Directory):
         self._resources.call(func, *args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<Lifecycle {self.name!r} {self.state.value}, {len(self)} components>"
+        forked = self._generation != _fork.generation()
+        state = "of the parent process" if forked else self.state.value
+        return f"<Lifecycle {self.name!r} {state}, {len(self)} components>"
 
     def _shut_down(self, total: float) -> ShutdownReport:
         """Do what ``shutdown()`` promises; called by one at a time, and not again once it has returned."""
@@ -326,6 +333,7 @@ class Lifecycle(Runner, Makers, Directory):
         except Forced:
             forced = True
             parts += self._registry.give_up({part.name for part in parts})
+            self._scheduler.stop()
         is_stuck = any(part.outcome == "stuck" for part in parts)
         left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
         with self._condition:

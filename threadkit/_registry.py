@@ -85,6 +85,8 @@ class Registry:
         self._on_failure = on_failure
         self._condition = Condition(clock)
         self._entries: dict[str, Entry] = {}
+        self._members: set[int] = set()  # the ids of the registered components, which their entries keep alive
+        self._numbers: dict[str, int] = {}  # where free_name() begins to look, lest it look at all
         self._count = 0
 
     def __len__(self) -> int:
@@ -108,13 +110,15 @@ class Registry:
                 raise UnknownComponent(name, self._entries) from None
 
     def free_name(self, wish: str) -> str:
-        """Return ``wish``, or the first of ``wish-2``, ``wish-3``, ... that is free."""
+        """Return ``wish``, or that with the next number that is free."""
         with self._condition:
-            name, number = wish, 1
-            while name in self._entries:
+            if wish not in self._entries:
+                return wish
+            number = self._numbers.get(wish, 2)
+            while f"{wish}-{number}" in self._entries:
                 number += 1
-                name = f"{wish}-{number}"
-            return name
+            self._numbers[wish] = number
+            return f"{wish}-{number}"
 
     def add(
         self,
@@ -148,7 +152,7 @@ class Registry:
         if check is not None:
             _arguments.function(check, "check")
         with self._condition:
-            if component.name in self._entries or any(entry.component is component for entry in self._entries.values()):
+            if component.name in self._entries or id(component) in self._members:
                 raise DuplicateName("component", component.name)
             for name in names:
                 if must_exist and name not in self._entries:
@@ -163,6 +167,7 @@ class Registry:
             except DependencyCycle:
                 del self._entries[entry.name]
                 raise
+            self._members.add(id(component))
             self._count += 1
         if isinstance(component, BaseComponent):
             component.adopt(self._clock, token)
@@ -187,7 +192,11 @@ class Registry:
         with self._condition:
             entry.starting = False  # nobody need wait for it to come up
             self._condition.notify_all()
-            return self._entries.pop(entry.name, None) is entry
+            if self._entries.get(entry.name) is not entry:
+                return False
+            del self._entries[entry.name]
+            self._members.discard(id(entry.component))
+            return True
 
     def dependents(self, entry: Entry) -> list[str]:
         """Return the names of those that require this one."""

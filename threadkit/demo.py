@@ -212,8 +212,8 @@ class Summary:
     def __init__(self, on_complete: Callable[[], None]) -> None:
         self._on_complete = on_complete
         self._lock = threading.Lock()  # guards all below
-        names = ("found", "files", "failed", "bytes", "lines", "functions", "classes")
-        self._figures: dict[str, int] = {name: 0 for name in names}
+        names: tuple[str, ...] = ("found", "files", "failed", "bytes", "lines", "functions", "classes")
+        self._figures = dict.fromkeys(names, 0)
         self._walk_ended = False
 
     def find(self) -> None:

@@ -85,12 +85,28 @@ class VirtualClock:
                 return gate.acquire(blocking=False)
             parked = self._parked[thread] = _Parked(gate, deadline)
             self._changed.notify_all()
+            is_driven = thread in self._driven
         try:
-            gate.acquire()
+            if deadline is None or is_driven:
+                gate.acquire()
+            else:
+                self._acquire_impatiently(gate, deadline)
         finally:
             with self._changed:
                 del self._parked[thread]
         return not parked.timed_out
+
+    def _acquire_impatiently(self, gate: Gate, deadline: float) -> None:
+        """Wait in a thread of the test's own: where nobody moves the clock meanwhile, it would wait for ever."""
+        moved_to = self.monotonic()
+        while not gate.acquire(timeout=_PATIENCE):
+            now = self.monotonic()
+            if now == moved_to:
+                raise RuntimeError(
+                    f"thread {threading.current_thread().name!r} waits until {deadline:g} s on a virtual clock that "
+                    f"has stood at {now:g} s for {_PATIENCE:g} real seconds; move it from another thread"
+                )
+            moved_to = now
 
     def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
         """Start a thread that this clock drives."""
