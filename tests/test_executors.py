@@ -529,9 +529,7 @@ def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, f
     assert executor.stats().rebuilds == 2
 
 
-def test_an_idempotent_call_that_has_ended_is_not_sent_again(
-    make: Make, clock: VirtualClock, factory: Factory
-) -> None:
+def test_an_idempotent_call_that_has_ended_is_not_sent_again(make: Make, clock: VirtualClock, factory: Factory) -> None:
     """A call whose time was over when the engine broke under it only gives its permit back."""
     executor = make(max_pending=1, on_full="reject")
     future = executor.options(idempotent=True, timeout=5).submit(str)

@@ -216,6 +216,8 @@ def _make_public(thing: type | FunctionType) -> None:
 
 for _name in [name for name in __all__ if name not in _HOMES]:  # the errors, which are loaded already
     _make_public(globals()[_name])
+
+
 def __getattr__(name: str) -> object:
     """Load a public name when it is first used, and the version when somebody asks for it."""
     if name == "__version__":

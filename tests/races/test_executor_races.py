@@ -56,8 +56,10 @@ def test_run_against_cancel_against_waiter(explore: Explore) -> None:
         lambda scene: scene.call(),
         lambda scene: scene.see(scene.call.cancel()),
         lambda scene: scene.see(scene.outcome()),
-        invariant=lambda scene: (scene.told, scene.runs, set(scene.seen))
-        in ((["ended"], [1], {False, "done"}), (["withdrawn"], [], {True, "CancelledError"})),
+        invariant=lambda scene: (
+            (scene.told, scene.runs, set(scene.seen))
+            in ((["ended"], [1], {False, "done"}), (["withdrawn"], [], {True, "CancelledError"}))
+        ),
     )
 
 
@@ -110,8 +112,10 @@ def test_expiry_against_end(explore: Explore) -> None:
         lambda scene: scene.call(),
         lambda scene: scene.call.expire("the call", 1),
         lambda scene: scene.see(scene.outcome()),
-        invariant=lambda scene: scene.outcome() == scene.seen[0] in {"done", "CallTimeout"}
-        and scene.told == (["ended"] if scene.runs else ["failed"]),
+        invariant=lambda scene: (
+            scene.outcome() == scene.seen[0] in {"done", "CallTimeout"}
+            and scene.told == (["ended"] if scene.runs else ["failed"])
+        ),
     )
 
 
