@@ -103,11 +103,23 @@ def test_claim_against_expiry_against_cancel(explore: Explore) -> None:
     )
 
 
-def test_submit_against_drain(explore: Explore) -> None:
-    """A drain that meets a submit and a worker ends when nothing is left, and does not miss the last job."""
+def drain(scene: Scene) -> None:
+    scene.drained.append(scene.queue.drain())
 
-    def drain(scene: Scene) -> None:
-        scene.drained.append(scene.queue.drain(10))
+
+def test_completion_against_drain(explore: Explore) -> None:
+    """A drain that meets the end of the last job does not sleep through it."""
+    explore(
+        OneJob,
+        OneJob.work,
+        drain,
+        invariant=lambda scene: scene.drained == [True] and scene.runs == ["old"] and scene.adds_up(),
+        attempts=60,
+    )
+
+
+def test_submit_against_drain(explore: Explore) -> None:
+    """A drain that meets a submit waits for its job or does not, but comes to an end."""
 
     def submit_and_work(scene: Scene) -> None:
         scene.submit()
@@ -127,8 +139,8 @@ def test_result_against_completion(explore: Explore) -> None:
     explore(
         OneJob,
         OneJob.work,
-        lambda scene: scene.seen.append(scene.job.wait(10)),
-        lambda scene: scene.seen.append(scene.job.wait(10)),
+        lambda scene: scene.seen.append(scene.job.wait()),
+        lambda scene: scene.seen.append(scene.job.wait()),
         invariant=lambda scene: scene.seen == [True, True] and scene.queue._audience == {},
         attempts=60,
     )
