@@ -180,21 +180,6 @@ class Lifecycle(Runner, Makers, Directory):
         self._refuse_forked()
         self._token.set(reason)
 
-    def wait(self, timeout: float | timedelta | None = None) -> bool:
-        """Wait until a stop has been asked for.
-
-        Args:
-            timeout: how long at most, in seconds.
-
-        Returns:
-            True when a stop has been asked for, False when the time was over first.
-
-        Raises:
-            TypeError: ``timeout`` is no duration.
-            ValueError: ``timeout`` is negative or ``nan``.
-        """
-        return self._token.wait(timeout)
-
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Stop everything in order and wait for it. A second call waits for the first and returns its report.
 

@@ -55,6 +55,21 @@ class Runner:
         """Bring the end about; see ``Lifecycle``."""
         raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
+        """Wait until a stop has been asked for.
+
+        Args:
+            timeout: how long at most, in seconds.
+
+        Returns:
+            True when a stop has been asked for, False when the time was over first.
+
+        Raises:
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+        """
+        return self.token.wait(timeout)
+
     def run_forever(self) -> int:
         """Start if need be, wait for a stop or a signal, shut down, and return what the process should exit with.
 
