@@ -130,7 +130,7 @@ class Ledger:
 
     def snapshot(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment."""
-        taken = []
+        taken: list[_Stripe] = []
         try:
             for stripe in self._stripes:  # always in this order, and nobody else holds two
                 stripe.lock.acquire()

@@ -13,7 +13,7 @@ import heapq
 import re
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from threadkit import _arguments
 from threadkit._clock import Clock
@@ -172,7 +172,7 @@ class Rate:
             self._wake(due, self._tick)
 
     def _tick(self, _: object) -> None:
-        released = []
+        released: list[JobRecord] = []
         with self._lock:
             self._waking = False
             while self._held and self._take():
@@ -204,7 +204,7 @@ class Limits:
     def release(self, record: JobRecord) -> list[JobRecord]:
         """Take back all places of a job; return the jobs that have them now and should go on."""
         passed, record.passed = record.passed, 0
-        successors = []
+        successors: list[JobRecord] = []
         for limit in self._limits[:passed]:
             successor = limit.leave(record)
             if successor is not None:
@@ -217,7 +217,7 @@ class Limits:
         return any(limit.discard(record) for limit in self._limits)
 
 
-def parse_rate(rate: Any) -> tuple[int, float]:
+def parse_rate(rate: object) -> tuple[int, float]:
     """Return a rate as a count and seconds: ``"10/s"``, ``"100/m"``, ``"5/h"`` or ``(10, 2.5)``.
 
     Raises:
@@ -229,9 +229,10 @@ def parse_rate(rate: Any) -> tuple[int, float]:
         if match is None:
             raise ValueError(f'rate must look like "10/s", "100/m", "5/h" or "1/d", not {rate!r}')
         rate = (int(match[1]), {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
-    if not isinstance(rate, tuple) or len(rate) != 2:  # noqa: PLR2004 - a pair
+    if not isinstance(rate, tuple) or len(cast("tuple[object, ...]", rate)) != 2:  # noqa: PLR2004 - a pair
         raise TypeError(f'rate must be text such as "10/s", or a pair (count, seconds), not {rate!r}')
-    return _arguments.count(rate[0], "rate"), _arguments.seconds(rate[1], "rate", above_zero=True)
+    count, seconds = cast("tuple[int, float]", rate)  # which is what these two look at
+    return _arguments.count(count, "rate"), _arguments.seconds(seconds, "rate", above_zero=True)
 
 
 def _hold(held: _Held, record: JobRecord) -> None:

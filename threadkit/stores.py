@@ -220,7 +220,7 @@ class MemoryStore:
     def claim_oldest(self) -> JobRecord | None:
         """Take the job out of the line that has stood there longest, whatever its priority."""
         while True:
-            heads = []
+            heads: list[JobRecord] = []
             for line in self._lines:
                 try:
                     heads.append(line[0])
