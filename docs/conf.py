@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import builtins
 import os
+import pkgutil
 import re
 import sys
 from importlib.metadata import version as version_of
 from typing import Any
+
+from sphinx.pycode import ModuleAnalyzer
+
+import threadkit
 
 project = "threadkit"
 author = "The threadkit authors"
@@ -41,10 +46,46 @@ else:
         (r"py:.*", rf"({'|'.join(sorted(map(re.escape, sys.stdlib_module_names)))})(\..*)?"),
         (r"py:.*", "|".join(name for name in dir(builtins) if name.isidentifier())),
     ]
-# Signatures of exceptions are read as text, where a name goes without its module.
-nitpick_ignore = [("py:class", "timedelta")]
-# Public classes have private bases, and signatures private type variables: neither has a page.
-nitpick_ignore_regex += [(r"py:.*", r"threadkit\.(.+\.)?_\w+|(threadkit\..+\.)?[A-Z]")]
+# Annotations that are read as text, where a name goes without its module.
+nitpick_ignore = [("py:class", "timedelta"), ("py:class", "Executor")]
+nitpick_ignore_regex += [
+    # Signatures have private type variables.
+    (r"py:.*", r"threadkit\.(.+\.)?_\w+|(threadkit\..+\.)?[A-Z]"),
+    # Short names for types that are written out where the parameter or the field is explained.
+    (r"py:class", r"Every|Misfire|OnFull|Outcome|Overlap|RestartPolicy"),
+    # What a store keeps: a `Job` is one, and shows what of it is public. What an executor's options() returns: it has
+    # the executor's methods. The keywords that makers pass on: their components explain them.
+    (r"py:class", r"threadkit\._(records\.JobRecord|submitter\.Submitter|makers\.\w+Options)"),
+    (r"py:class", r"typing_extensions\.\w+"),
+]
+
+
+def read_homes(*_arguments: Any) -> None:
+    """Let Sphinx find what is written below the fields of public classes.
+
+    It looks for that in the source of the module that a class says it lives in. Ours say that they live at the door.
+    """
+    door = ModuleAnalyzer.for_module("threadkit")
+    door.analyze()
+    for module in pkgutil.iter_modules(threadkit.__path__, "threadkit."):
+        if not module.name.endswith("__main__"):
+            home = ModuleAnalyzer.for_module(module.name)
+            home.analyze()
+            door.attr_docs.update({key: lines for key, lines in home.attr_docs.items() if key[0]})
+            door.tagorder.update({name: place for name, place in home.tagorder.items() if "." in name})
+
+
+def public_bases(base: Any) -> list[Any]:
+    """Return a base, or what it has of public bases itself if users cannot import it."""
+    if getattr(base, "__module__", "").startswith("threadkit._"):
+        return [above for below in base.__bases__ for above in public_bases(below)]
+    return [] if base is object else [base]
+
+
+def hide_private_bases(*arguments: Any) -> None:
+    """Leave out the bases that users cannot import; what is public of them is shown as the class's own."""
+    bases = arguments[-1]
+    bases[:] = [public for base in bases for public in public_bases(base)] or [object]
 
 
 def keep_first_line(*arguments: Any) -> None:
@@ -55,5 +96,7 @@ def keep_first_line(*arguments: Any) -> None:
 
 
 def setup(app: Any) -> None:
-    """Install the hook, before napoleon's own."""
+    """Install the hooks, the last one before napoleon's own."""
+    app.connect("builder-inited", read_homes)
+    app.connect("autodoc-process-bases", hide_private_bases)
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)
