@@ -78,7 +78,7 @@ class Waitlist(BaseComponent):
             self._store.open(self._keep)
             self._is_open = True
             self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
-            self._early_lock = threading.Lock()  # guards _early: what waits for start(), when there is a timer
+            self._early_lock = threading.RLock()  # guards _early: what waits for start(), when there is a timer
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
         else:  # it was adopted before its start, and has a new clock
             shift = self._clock.monotonic() - before
@@ -225,13 +225,13 @@ class Waitlist(BaseComponent):
     def _tell_ended(self, record: JobRecord, failure: BaseException | None = None) -> None:
         """A job has finished: tell who waits for it, and who listens."""
         self._wake(record)
-        state, job_id, name, attempt = record.state, record.id, record.name, record.attempts
+        state = record.state
+        if state is COMPLETED and not self._is_heard():
+            return
+        job_id, name, attempt = record.id, record.name, record.attempts
         if state is COMPLETED:
-            if self._is_heard():
-                seconds = self._clock.monotonic() - record.begun
-                self._emit(
-                    JobCompleted(component=self.name, job_id=job_id, handler=name, attempt=attempt, seconds=seconds)
-                )
+            seconds = self._clock.monotonic() - record.begun
+            self._emit(JobCompleted(component=self.name, job_id=job_id, handler=name, attempt=attempt, seconds=seconds))
         elif failure is not None and state is FAILED:
             self._emit(JobDied(component=self.name, job_id=job_id, handler=name, attempt=attempt, error=failure))
         else:
@@ -257,7 +257,7 @@ class Waitlist(BaseComponent):
 
     def _is_heard(self) -> bool:
         """Tell whether events of everyday life are worth making."""
-        return bool(self._observers._observations) or logger.isEnabledFor(logging.DEBUG)
+        return logger.isEnabledFor(logging.DEBUG) or bool(self._observers._observations)
 
 
 def serial_of(payload: Any, handler: Handler) -> Hashable:
