@@ -45,6 +45,8 @@ class JobState(enum.StrEnum):
     DISCARDED = "discarded"
     """Its handler gave it up."""
 
+    column: int  # its place in the ledger's counts; written below
+
     @property
     def is_finished(self) -> bool:
         """True for the five states from which a job does not go on by itself."""
@@ -55,6 +57,8 @@ class JobState(enum.StrEnum):
 SCHEDULED, PENDING, RUNNING, RETRYING = JobState.SCHEDULED, JobState.PENDING, JobState.RUNNING, JobState.RETRYING
 COMPLETED, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
 EXPIRED, DISCARDED = JobState.EXPIRED, JobState.DISCARDED
+for _column, _state in enumerate(JobState):
+    _state.column = _column
 FINISHED = frozenset({COMPLETED, FAILED, CANCELLED, EXPIRED, DISCARDED})
 UNFINISHED = frozenset(JobState) - FINISHED
 

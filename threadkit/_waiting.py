@@ -79,7 +79,9 @@ class Condition:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant for finalizers, which may strike in the middle of a ``with`` block and submit something. They never
+        # wait.
+        self._lock = threading.RLock()
         self._gates: list[Gate] = []  # guarded by _lock
 
     def __enter__(self) -> None:

@@ -154,9 +154,10 @@ class MemoryStore:
         # One deque for each priority, highest first. Copied on write, so claim() reads it without a lock.
         self._lines: tuple[deque[JobRecord], ...] = ()
         self._line_of: dict[int, deque[JobRecord]] = {}
-        self._lines_lock = threading.Lock()  # guards the making of lines
+        # The two locks are reentrant for finalizers that submit.
+        self._lines_lock = threading.RLock()  # guards the making of lines
         self._keys: dict[str, JobRecord] = {}
-        self._keys_lock = threading.Lock()  # guards _keys; held while a keyed job changes its state for good
+        self._keys_lock = threading.RLock()  # guards _keys; held while a keyed job changes its state for good
 
     def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
         """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
@@ -310,7 +311,10 @@ class MemoryStore:
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
-        return self._ledger.snapshot()
+        # Keys come before the ledger's locks, as everywhere: a finalizer that strikes inside may submit a job with a
+        # key.
+        with self._keys_lock:
+            return self._ledger.snapshot()
 
     def _make_line(self, priority: int) -> deque[JobRecord]:
         with self._lines_lock:

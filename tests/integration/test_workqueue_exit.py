@@ -163,3 +163,44 @@ def test_a_forked_child_begins_anew() -> None:
         print(os.waitstatus_to_exitcode(status), queue.submit("work", 4).result(5))
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 4\n", "")
+
+
+FINALIZERS = """
+import gc
+from threadkit import WorkQueue
+
+queue = WorkQueue(workers=2, maxsize=10**6)
+queue.handler("job")(lambda payload: None)
+queue.start()
+submitted = 0
+
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):  # struck by the collector, wherever that happens to be
+        global submitted
+        submitted += 3
+        queue.submit("job")
+        queue.submit("job", delay=1000, priority=submitted % 5)
+        queue.submit("job", key=str(submitted))
+
+
+for threshold in range(1, 300):
+    gc.set_threshold(threshold)
+    Cycle()
+    queue.stats()
+    queue.submit("job")
+    queue.submit("job", delay=5000)
+    submitted += 2
+gc.set_threshold(700)
+gc.collect()
+assert queue.stats().submitted == submitted, (queue.stats(), submitted)
+"""
+
+
+def test_finalizers_may_submit() -> None:
+    """A finalizer that strikes inside a submit, or inside stats(), may submit itself; nothing hangs or is lost."""
+    done = subprocess.run([sys.executable, "-c", FINALIZERS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
