@@ -523,6 +523,14 @@ def test_call_later_and_call_at() -> None:
     assert calls == [(30.0, (1,), {"key": 2}), (90.0, (3,), {})]
 
 
+def test_call_that_was_never_made_is_in_the_report() -> None:
+    """A call that a shutdown overtakes is not made, and stays in the lifecycle for the report."""
+    with Lifecycle() as lc:
+        lc.call_later(1000, print, "never")
+    assert [part.name for part in lc.report.components] == ["print"]
+    assert len(lc) == 1
+
+
 def test_call_later_before_the_start_counts_from_the_start() -> None:
     """A call that is put off before the start is due so many seconds after the start."""
     clock = VirtualClock()

@@ -576,3 +576,19 @@ def test_stopper_after_a_fork() -> None:
         assert not _stopper._stopper._started
     finally:
         _stopper._stopper = before
+
+
+def test_stopper_that_somebody_else_has_just_made(stopper: _stopper._Stopper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who find no stopper, the one who gets the lock second makes none."""
+
+    class Overtaken:
+        """A lock that is had only after another thread had it, and made the stopper."""
+
+        def __enter__(self) -> None:
+            stopper._started = True
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(stopper, "_lock", Overtaken())
+    monkeypatch.setattr(stopper, "_spawn", lambda: pytest.fail("a second stopper was made"))
+    stopper.ensure_started()

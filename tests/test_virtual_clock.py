@@ -263,8 +263,27 @@ def test_a_wait_of_the_test_itself_on_a_clock_that_stands_still_ends(monkeypatch
     clock = VirtualClock()
     with pytest.raises(RuntimeError, match=r"waits until 10 s on a virtual clock that has stood at 0 s for 0\.05 real"):
         StopToken(clock=clock).wait(10)
-    waiting = Background(lambda: StopToken(clock=clock).wait(0.5))
-    for _ in range(5):
-        clock.wait_for_sleepers(1)
-        clock.advance(0.1)
-    assert waiting.result() is False
+
+
+def test_a_wait_of_the_test_itself_goes_on_while_the_clock_moves() -> None:
+    """A thread of the test's own is patient as long as the clock moves between two looks."""
+    clock = VirtualClock()
+
+    class Slow:
+        """A gate that opens at the second try; the clock has moved by then."""
+
+        tries = 0
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            self.tries += 1
+            clock.advance(1)
+            return self.tries == 2
+
+        def release(self) -> None: ...
+
+        def locked(self) -> bool:
+            return self.tries < 2
+
+    gate = Slow()
+    clock._acquire_impatiently(gate, 10.0)
+    assert gate.tries == 2
