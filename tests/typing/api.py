@@ -1,0 +1,108 @@
+"""What users' type checkers see. Never executed: mypy and pyright read it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from datetime import datetime
+
+from typing_extensions import assert_type
+
+from threadkit import (
+    BoundedExecutor,
+    Bus,
+    Clock,
+    Component,
+    EventLoopThread,
+    IntervalTask,
+    Job,
+    JobState,
+    Lifecycle,
+    ManagedThread,
+    Retry,
+    Run,
+    ShutdownReport,
+    StopToken,
+    WorkQueue,
+    backoff,
+    triggers,
+)
+from threadkit.testing import InlineExecutor, VirtualClock
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+lc = Lifecycle("app", clock=VirtualClock())
+assert_type(lc.shutdown(), ShutdownReport)
+assert_type(lc.run_forever(), int)
+assert_type(lc.queue("jobs", workers=2, phase=5), WorkQueue)
+assert_type(lc.executor(max_workers=1, requires=["jobs"]), BoundedExecutor)
+assert_type(lc.bus(), Bus)
+assert_type(lc.loop(), EventLoopThread)
+assert_type(lc.get("jobs", WorkQueue), WorkQueue)
+assert_type(lc["jobs"], Component)
+assert_type(lc.call_later(5, print, "late"), IntervalTask)
+lc.queue(wokers=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+lc.call_later(5, add, "two", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@lc.thread
+def bare(running: StopToken) -> int:
+    return 1 if running() else 0
+
+
+@lc.thread("named", restart="always", backoff=backoff.constant(1))
+def named() -> str:
+    return ""
+
+
+@lc.every(triggers.every("5m"), jitter=2)
+def report(run: Run) -> None:
+    assert_type(run.scheduled_at, datetime)
+
+
+assert_type(bare(StopToken()), int)
+assert_type(named(), str)
+report("now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the decorators leave its type alone
+
+
+class Mine:
+    """A component of the user's own."""
+
+    name = "mine"
+
+    def start(self) -> None: ...
+    def stop(self, reason: str | None = None) -> None: ...
+    def join(self, timeout: float | None = None) -> bool:
+        return True
+
+
+assert_type(lc.add(Mine()), Mine)
+component: Component = Mine()
+clock: Clock = VirtualClock()
+executors: list[Executor] = [BoundedExecutor(2), InlineExecutor()]
+
+pool = BoundedExecutor()
+assert_type(pool.submit(add, 1, 2), Future[int])
+assert_type(pool.submit(add, 1, other=2).result(), int)
+pool.submit(add, "1", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+queue = WorkQueue(retry=Retry(3, backoff.exponential(1), on=(OSError, TimeoutError)))
+
+
+@queue.handler
+def double(payload: int) -> int:
+    return 2 * payload
+
+
+assert_type(double(3), int)
+job = queue.submit(double, 3, delay=1, priority=5)
+assert_type(job, Job)
+assert_type(job.state, JobState)
+
+ManagedThread(bare, ready=True)
+ManagedThread(bare, restart="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+token = StopToken()
+assert_type(token.wait(1), bool)
+assert_type(token.remaining(), float | None)
