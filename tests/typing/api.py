@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future
 from datetime import datetime
-
-from typing_extensions import assert_type
+from typing import assert_type
 
 from threadkit import (
     BoundedExecutor,
