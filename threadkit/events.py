@@ -161,7 +161,11 @@ class PoolSaturated(Event):
 
 @_event
 class JobEvent(Event):
-    """The base of what happens to jobs: the job's id, the name of its handler, and the number of the attempt."""
+    """The base of what happens to jobs: the job's id, the name of its handler, and the number of the attempt.
+
+    It is told just after the state that it tells of can be seen, so whoever waited for a job may be ahead of its
+    events.
+    """
 
     job_id: str
     handler: str
