@@ -19,6 +19,7 @@ from threadkit import (
     StopToken,
     _exit,
     _fork,
+    _fork,
 )
 from threadkit._component import BaseComponent
 from threadkit.health import Status
@@ -288,3 +289,13 @@ def test_only_what_runs_alone_is_stopped_at_exit() -> None:
     with adopted:
         assert adopted not in _exit._roots
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_what_the_parent_began_has_not_begun_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A component that runs has begun; in a forked child, it has not."""
+    with Plain() as plain:
+        assert plain.has_begun()
+        with monkeypatch.context() as forked:
+            forked.setattr(_fork, "_generation", _fork.generation() + 1)
+            assert not plain.has_begun()
+    assert not plain.has_begun()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from helpers import PATIENCE, Background, Gate
 
+from threadkit import _signals
 from threadkit._signals import Forced, SignalTrap
 
 
@@ -128,3 +129,20 @@ def test_a_descriptor_that_was_taken_over_is_left_alone(trap: SignalTrap) -> Non
         with trap:
             signal.set_wakeup_fd(theirs.fileno())
         assert signal.set_wakeup_fd(-1) == theirs.fileno()
+
+
+def test_a_forked_child_leaves_the_parent_its_listener() -> None:
+    """What runs in a forked child takes the wake-up descriptor back, closes the copies, and can be run twice.
+
+    ``integration/test_signals_fork.py`` forks; what runs in the child before the measuring of coverage is up is shown here.
+    """
+    trap = SignalTrap(print)
+    ours, theirs = trap._ends = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno())
+    for _ in range(2):
+        _signals._installed[trap] = None
+        _signals._forget_parent()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert (ours.fileno(), theirs.fileno()) == (-1, -1)
+    assert not _signals._installed
