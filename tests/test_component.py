@@ -19,7 +19,6 @@ from threadkit import (
     StopToken,
     _exit,
     _fork,
-    _fork,
 )
 from threadkit._component import BaseComponent
 from threadkit.health import Status

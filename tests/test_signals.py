@@ -134,7 +134,8 @@ def test_a_descriptor_that_was_taken_over_is_left_alone(trap: SignalTrap) -> Non
 def test_a_forked_child_leaves_the_parent_its_listener() -> None:
     """What runs in a forked child takes the wake-up descriptor back, closes the copies, and can be run twice.
 
-    ``integration/test_signals_fork.py`` forks; what runs in the child before the measuring of coverage is up is shown here.
+    ``integration/test_signals_fork.py`` forks; what runs in the child before the measuring of coverage is up is shown
+    here.
     """
     trap = SignalTrap(print)
     ours, theirs = trap._ends = socket.socketpair()
