@@ -213,7 +213,7 @@ class Summary:
         self._on_complete = on_complete
         self._lock = threading.Lock()  # guards all below
         names: tuple[str, ...] = ("found", "files", "failed", "bytes", "lines", "functions", "classes")
-        self._figures = dict.fromkeys(names, 0)
+        self._figures: dict[str, int] = dict.fromkeys(names, 0)
         self._walk_ended = False
 
     def find(self) -> None:
