@@ -126,7 +126,7 @@ class BaseComponent:
     default_phase: ClassVar[int] = Phase.BACKGROUND
 
     def __init__(self, name: str, clock: Clock | None) -> None:
-        self.name = _arguments.text(name, "name")
+        self.name: str = _arguments.text(name, "name")
         self.failed: Callable[[BaseException], None] | None = None
         self._own_clock = clock
         self._host_clock: Clock | None = None

@@ -26,6 +26,7 @@ The arguments stay in ``args``, so every error survives a trip through pickle. W
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from typing_extensions import override
 
@@ -250,7 +251,7 @@ class StartTimeout(ThreadkitError, TimeoutError):
 
     def __init__(self, name: str, timeout: float) -> None:
         super().__init__()
-        self.args = (name, timeout)
+        self.args: tuple[Any, ...] = (name, timeout)
         self.name = name
         self.timeout = timeout
 
@@ -276,7 +277,7 @@ class CallTimeout(ThreadkitError, TimeoutError):
 
     def __init__(self, what: str, timeout: float) -> None:
         super().__init__()
-        self.args = (what, timeout)
+        self.args: tuple[Any, ...] = (what, timeout)
         self.what = what
         self.timeout = timeout
 
@@ -364,7 +365,7 @@ class StoreError(ThreadkitError, OSError):
     def __init__(self, path: str, problem: str) -> None:
         # Two arguments would make OSError take them for errno and strerror.
         super().__init__()
-        self.args = (path, problem)
+        self.args: tuple[Any, ...] = (path, problem)
         self.path = path
         self.problem = problem
 

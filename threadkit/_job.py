@@ -91,11 +91,10 @@ class Job(JobRecord):
     @property
     def meta(self) -> dict[str, Any]:
         """A dict for your own notes."""
-        if self.notes is None:
-            with _making:
-                if self.notes is None:
-                    self.notes = {}
-        return self.notes
+        if self.notes is not None:
+            return self.notes
+        with _making:
+            return self.make_notes()
 
     def done(self) -> bool:
         """Return True where there is nothing to wait for: it has finished, or its queue has ended without it."""
@@ -237,12 +236,12 @@ class JobContext:
 
     def __init__(self, job: Job, deadline: float | None) -> None:
         self._job = job
-        self.job_id = job.id
-        self.attempt = job.attempts
-        self.deadline = deadline
+        self.job_id: str = job.id
+        self.attempt: int = job.attempts
+        self.deadline: float | None = deadline
         queue = job._queue
         timeout = None if deadline is None else max(0.0, deadline - queue._clock.monotonic())
-        self.token = queue._token.child(job.id, timeout)
+        self.token: StopToken = queue._token.child(job.id, timeout)
 
     @property
     def is_stopping(self) -> bool:

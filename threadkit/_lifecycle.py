@@ -77,7 +77,7 @@ class Lifecycle(Runner, Makers, Directory):
         force_close: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.name = _arguments.text(name, "name")
+        self.name: str = _arguments.text(name, "name")
         self._stop_timeout = _arguments.seconds(stop_timeout, "stop_timeout")
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
         self._on_failure = _arguments.choice(on_failure, "on_failure", ("stop", "log"))

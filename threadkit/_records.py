@@ -159,36 +159,42 @@ class JobRecord:
     )
 
     def __init__(self, job_id: str, number: int, name: str, payload: Any, created: float) -> None:
-        self.id = job_id
-        self.number = number  # unique in its queue; what is spread by it is spread evenly
-        self.name = name  # of the handler
-        self.payload = payload
-        self.priority = 0
+        self.id: str = job_id
+        self.number: int = number  # unique in its queue; what is spread by it is spread evenly
+        self.name: str = name  # of the handler
+        self.payload: Any = payload
+        self.priority: int = 0
         self.key: str | None = None
         self.handler: Any = None  # what its queue runs it with
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
         self.serial: Any = UNKNOWN  # what its handler's serial_by said
-        self.state = PENDING
+        self.state: JobState = PENDING
         self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
-        self.turn = 0  # its place in the line, among those of its priority
-        self.passed = 0  # how many of its handler's limits let it pass
+        self.turn: int = 0  # its place in the line, among those of its priority
+        self.passed: int = 0  # how many of its handler's limits let it pass
         self.entries: tuple[list[Any], ...] = ()  # what a timer holds for it
-        self.attempts = 0
+        self.attempts: int = 0
         self.errors: tuple[JobError, ...] = ()
-        self.progress = NO_PROGRESS
+        self.progress: Progress = NO_PROGRESS
         self.notes: dict[str, Any] | None = None  # made when they are first asked for
         # Moments of POSIX time. The second is that of the last attempt.
-        self.created = created
+        self.created: float = created
         self.started: float | None = None
         self.finished: float | None = None
         # Moments of the clock's monotonic(), and the last delay, in seconds.
         self.expires_at: float | None = None
         self.first_begun: float | None = None
-        self.begun = 0.0
-        self.delay = 0.0
+        self.begun: float = 0.0
+        self.delay: float = 0.0
         self.value: Any = None  # what the handler returned
-        self.why = ""  # why it has no result
+        self.why: str = ""  # why it has no result
+
+    def make_notes(self) -> dict[str, Any]:
+        """Return the notes, making them first if need be. One thread at a time MUST call it."""
+        if self.notes is None:
+            self.notes = {}
+        return self.notes
 
 
 @attrs.frozen

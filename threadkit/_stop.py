@@ -66,7 +66,7 @@ class StopToken:
     __slots__ = ("__weakref__", "_clock", "_expires", "_gates", "_hooks", "_lineage", "_stops", "_timer", "name")
 
     def __init__(self, name: str | None = None, *, clock: Clock | None = None) -> None:
-        self.name = name
+        self.name: str | None = name
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._stops: list[_Stop] = []
         self._expires: float | None = None

@@ -102,8 +102,8 @@ class Subscription:
         self._slot = [function]  # empty once removed; whoever pops it has removed it
         self._once = once
         self._on_removed = on_removed
-        self.channel = channel
-        self.handler = _arguments.name_of(function, repr(function))
+        self.channel: str = channel
+        self.handler: str = _arguments.name_of(function, repr(function))
 
     def remove(self) -> bool:
         """Call the subscriber no more; what waits for it is left out. Callable from anywhere, also from a finalizer.

@@ -123,7 +123,7 @@ class ManagedThread(BaseComponent):
         self._heartbeat = _arguments.timeout(heartbeat, "heartbeat")
         self._waits_for_ready = ready
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
-        self.stop_timeout = _arguments.timeout(stop_timeout, "stop_timeout")
+        self.stop_timeout: float | None = _arguments.timeout(stop_timeout, "stop_timeout")
         super().__init__(name if name is not None else _arguments.name_of(target, "thread"), clock)
 
     @override
