@@ -42,7 +42,7 @@ assert_type(lc.loop(), EventLoopThread)
 assert_type(lc.get("jobs", WorkQueue), WorkQueue)
 assert_type(lc["jobs"], Component)
 assert_type(lc.call_later(5, print, "late"), IntervalTask)
-lc.queue(wokers=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+lc.queue(speed=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 lc.call_later(5, add, "two", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
