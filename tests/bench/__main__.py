@@ -22,7 +22,7 @@ from row import Row
 from rows import ROWS
 from trial import Failure, installed_version, measure, perform
 
-FOLDER = Path(__file__).parents[2] / ".nox" / "bench"
+FOLDER = Path(__file__).parents[2] / ".nox" / ".bench"
 
 
 def main() -> int:
