@@ -29,12 +29,15 @@ def test_observers_are_told_in_order(observers: Observers) -> None:
     assert seen == [("first", event), ("second", event)]
 
 
-def test_truth_tells_whether_anybody_listens(observers: Observers) -> None:
-    """Observers are true while there is one."""
-    assert not observers
+def test_heard_is_what_an_observer_or_the_log_takes(observers: Observers, caplog: pytest.LogCaptureFixture) -> None:
+    """Everyday events are heard while somebody observes, or the log takes what is of level DEBUG."""
+    caplog.set_level(logging.INFO, "threadkit")
+    assert not observers.is_heard()
     with observers.add(print):
-        assert observers
-    assert not observers
+        assert observers.is_heard()
+    assert not observers.is_heard()
+    caplog.set_level(logging.DEBUG, "threadkit")
+    assert observers.is_heard()
 
 
 def test_removed_observer_is_not_told(observers: Observers) -> None:
@@ -92,7 +95,7 @@ def test_what_is_no_function_is_refused(observers: Observers) -> None:
     """What cannot be called is refused, and nobody observes then."""
     with pytest.raises(TypeError, match="callback must be callable"):
         observers.add(None)  # type: ignore[arg-type]  # that is the point
-    assert not observers
+    assert not observers._observations
 
 
 @pytest.mark.parametrize("error", [LookupError("no"), SystemExit("no")])

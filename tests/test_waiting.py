@@ -276,28 +276,25 @@ def test_ring_that_is_too_late() -> None:
 
 
 def test_first_in_first_out(clock: Clock) -> None:
-    """Items come out in the order in which they came in; what is put back comes first."""
+    """Items come out in the order in which they came in, and an empty channel has none."""
     channel: Channel[int] = Channel(clock)
     for number in (1, 2, 3):
-        assert channel.put(number) is False  # nobody was waiting
-    assert channel.put_back(0) is False
-    assert len(channel) == 4
-    assert [channel.take(), channel.get(), channel.get(deadline=0.0)] == [0, 1, 2]
-    assert channel.take() == 3
+        channel.put(number)
+    assert len(channel) == 3
+    assert [channel.get(), channel.get(deadline=0.0), channel.get()] == [1, 2, 3]
     with pytest.raises(IndexError):
-        channel.take()
+        channel.get(deadline=0.0)
 
 
 def test_get_waits_for_an_item(clock: Clock) -> None:
-    """get() on an empty channel returns the item that comes next, whichever end it comes to."""
+    """get() on an empty channel returns the item that comes next, and waits no longer."""
     channel: Channel[str] = Channel(clock)
-    for put in (channel.put, channel.put_back):
-        getter = Parked(clock, channel.get)
-        assert getter.waits
-        assert channel.idle() == 1
-        assert put("item") is True
-        assert getter.result() == "item"
-        assert channel.idle() == 0
+    getter = Parked(clock, channel.get)
+    assert getter.waits
+    assert channel._bell.idle() == 1
+    channel.put("item")
+    assert getter.result() == "item"
+    assert channel._bell.idle() == 0
 
 
 def test_get_gives_up_at_its_deadline(clock: Clock) -> None:
@@ -313,7 +310,7 @@ def test_get_gives_up_at_its_deadline(clock: Clock) -> None:
     getter = Parked(clock, get)
     clock.advance(5)
     assert getter.result() == "nothing"
-    assert channel.put(1) is False
+    assert channel._bell.idle() == 0
 
 
 def test_getter_that_comes_too_late_waits_on(clock: Clock) -> None:
@@ -334,16 +331,6 @@ def test_ring_is_passed_on(clock: Clock) -> None:
     channel._items.extend([1, 2])  # as if one ring had been spent twice
     channel._bell.ring()
     assert sorted(getter.result() for getter in getters) == [1, 2]
-
-
-def test_withdraw(clock: Clock) -> None:
-    """An item can be taken out of the line as long as nobody has it."""
-    channel: Channel[str] = Channel(clock)
-    for item in ("a", "b", "c"):
-        channel.put(item)
-    assert channel.withdraw("b") is True
-    assert channel.withdraw("b") is False
-    assert [channel.take(), channel.take()] == ["a", "c"]
 
 
 def test_gates_are_released_once() -> None:

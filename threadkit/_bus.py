@@ -277,7 +277,7 @@ class Bus(BaseComponent):
         self._refuse_closed()
         listeners = self._subscriptions.listening_to(channel)
         self._published.up()
-        if not listeners and self._observers:
+        if not listeners and self._observers.is_heard():
             self._emit(MessageUnheard(component=self.name, channel=channel))
         message = Message(channel, payload)
         reached = 0

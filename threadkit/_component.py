@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
@@ -74,7 +75,7 @@ class ComponentState(enum.Enum):
     @property
     def has_ended(self) -> bool:
         """True for STOPPED and FAILED."""
-        return self in {ComponentState.STOPPED, ComponentState.FAILED}
+        return self is ComponentState.STOPPED or self is ComponentState.FAILED  # cheaper than a set: no hash in Python
 
 
 @runtime_checkable
@@ -110,7 +111,7 @@ class Component(Protocol):
         ...
 
 
-class BaseComponent:
+class BaseComponent(ABC):
     """The common half of threadkit's own components: state, token, observers, health, fork, exit.
 
     A subclass gives ``_launch()`` (make the threads; called once by ``start()``), calls ``_end()`` or ``_die(error)``
@@ -203,7 +204,8 @@ class BaseComponent:
                 return  # it has ended meanwhile
             self._state = ComponentState.RUNNING
             self._condition.notify_all()
-        self._emit(Started(component=self.name))
+        if self._observers.is_heard():
+            self._emit(Started(component=self.name))
 
     def stop(self, reason: str | None = None) -> None:
         """Ask for the end, and return at once. Callable from anywhere, also twice, also before ``start()``.
@@ -301,10 +303,10 @@ class BaseComponent:
         forked = self._generation != _fork.generation()
         return f"<{type(self).__name__} {self.name!r} {'of the parent process' if forked else self.state.value}>"
 
-    def _launch(self) -> None:
-        raise NotImplementedError  # pragma: no cover - every subclass has its own
+    @abstractmethod
+    def _launch(self) -> None: ...
 
-    def _on_stop_asked(self) -> None:
+    def _on_stop_asked(self) -> None:  # noqa: B027 - most wait on the token, and have nothing to add
         """Wake what does not wait on the token. MUST be lock-free."""
 
     def _is_over(self) -> bool:
@@ -320,7 +322,7 @@ class BaseComponent:
 
     def _end(self) -> None:
         """The last thread is about to end: STOPPED, unless it has failed."""
-        if self._finish(ComponentState.STOPPED, None):
+        if self._finish(ComponentState.STOPPED, None) and self._observers.is_heard():
             self._emit(Stopped(component=self.name, reason=self._token.reason))
         self._release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from threadkit.health import Health, Status, worst
 T = TypeVar("T")
 
 
-class Directory:
+class Directory(ABC):
     """The half of ``Lifecycle`` that looks at what is in it, and takes out what is no longer wanted."""
 
     _clock: Clock
@@ -30,9 +31,9 @@ class Directory:
     _token: StopToken
 
     @property
+    @abstractmethod
     def state(self) -> ComponentState:
         """Where the lifecycle is in its life."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
     def remove(self, name: str, *, timeout: float | timedelta | None = None) -> bool:
         """Stop a component and forget it.

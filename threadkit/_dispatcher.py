@@ -142,7 +142,7 @@ class Dispatcher(Waitlist):
         job.started = self._stamps.at(job.begun)
         handler: Handler = job.handler
         _current.set(job)
-        if self._is_heard():
+        if self._observers.is_heard():
             self._emit(JobStarted(component=self.name, job_id=job.id, handler=job.name, attempt=job.attempts))
         failure: BaseException | None = None
         try:

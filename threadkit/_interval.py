@@ -22,7 +22,7 @@ from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._recurrence import Recurrence
-from threadkit._run import DONE, Misfire, Overlap, Run, TaskStats, Terms
+from threadkit._run import DONE, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit.backoff import Backoff
 from threadkit.events import describe
@@ -115,7 +115,7 @@ class IntervalTask(BaseComponent):
             after_the_end=_arguments.choice(fixed, "fixed", ("rate", "delay")) == "delay",
         )
         name = _arguments.name_of(func, "task") if name is None else name
-        self._terms = Terms(
+        self._settings = Settings(
             name,
             func,
             wants_run,
@@ -137,7 +137,7 @@ class IntervalTask(BaseComponent):
         super()._reset()
         self._own_scheduler: Scheduler | None = None
         self._recurrence = Recurrence(
-            self._terms, self._clock, self._token, self._emit, self._conclude, paused=self._paused
+            self._settings, self._clock, self._token, self._emit, self._conclude, paused=self._paused
         )
 
     def bind(self, scheduler: Scheduler) -> None:

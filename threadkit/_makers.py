@@ -6,10 +6,11 @@ They are sugar over ``add()``, which the lifecycle itself brings.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, overload
 
 from typing_extensions import ParamSpec, Unpack
 
@@ -20,8 +21,11 @@ from threadkit._component import Component
 from threadkit._due import Every
 from threadkit._errors import DuplicateName
 from threadkit._executor import BoundedExecutor
+from threadkit._intake import OnFull
 from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
+from threadkit._mailbox import OnFull as OnMailboxFull
+from threadkit._run import Misfire, Overlap
 from threadkit._thread import ManagedThread, RestartPolicy
 from threadkit._workqueue import WorkQueue
 from threadkit.backoff import Backoff, Retry
@@ -61,8 +65,8 @@ class TaskOptions(Placement, total=False):
     run_immediately: bool
     fixed: Literal["rate", "delay"]
     jitter: float | timedelta
-    overlap: Literal["skip", "queue", "parallel", "cancel"]
-    misfire: Literal["run", "skip"]
+    overlap: Overlap
+    misfire: Misfire
     max_runs: int | None
     backoff: Backoff | None
     executor: Executor | None
@@ -75,7 +79,7 @@ class QueueOptions(Placement, total=False):
 
     workers: int
     maxsize: float
-    on_full: Literal["block", "reject", "drop_oldest", "caller_runs"]
+    on_full: OnFull
     store: JobStore | None
     executor: Executor | None
     retry: Retry
@@ -89,9 +93,11 @@ class ExecutorOptions(Placement, total=False):
 
     max_workers: int | None
     thread_name_prefix: str
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
     inner: Callable[[], Executor] | None
     max_pending: float
-    on_full: Literal["block", "reject", "caller_runs", "drop_oldest"]
+    on_full: OnFull
     submit_retry: Retry
     recreate: int
     context: bool
@@ -103,13 +109,14 @@ class BusOptions(Placement, total=False):
 
     executor: Executor | None
     maxsize: int
-    on_full: Literal["block", "drop_oldest", "reject"]
+    on_full: OnMailboxFull
     clock: Clock | None
 
 
-class Makers:
+class Makers(ABC):
     """The half of ``Lifecycle`` that makes components and adds them."""
 
+    @abstractmethod
     def add(
         self,
         component: C,
@@ -119,13 +126,12 @@ class Makers:
         check: Callable[[], object] | None = None,
     ) -> C:
         """Add a component; see ``Lifecycle``."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
-    def _free_name(self, wish: str) -> str:
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+    @abstractmethod
+    def _free_name(self, wish: str) -> str: ...
 
-    def _drop(self, component: Component) -> None:
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
+    @abstractmethod
+    def _drop(self, component: Component) -> None: ...
 
     @overload
     def thread(self, target: F, /) -> F: ...

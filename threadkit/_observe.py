@@ -28,9 +28,9 @@ class Observers:
         self._lock = threading.Lock()  # guards the replacement of _observations
         self._observations: tuple[Observation, ...] = ()
 
-    def __bool__(self) -> bool:
-        """True where somebody listens; hot paths ask before they make an event."""
-        return bool(self._observations)
+    def is_heard(self) -> bool:
+        """Return True where anybody would see an event of everyday life; who makes many asks before making one."""
+        return logger.isEnabledFor(logging.DEBUG) or bool(self._observations)
 
     def add(self, callback: Observer) -> Observation:
         """Have ``callback(event)`` called for each event from now on.

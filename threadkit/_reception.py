@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar, cast, overload
@@ -14,6 +15,7 @@ from threadkit import _arguments, _fork
 from threadkit._calling import is_on_event_loop
 from threadkit._errors import Closed, DuplicateName, Full, WouldBlock
 from threadkit._handlers import Caller, Handler, SerialBy
+from threadkit._intake import OnFull
 from threadkit._job import Job, _current, running_job
 from threadkit._limits import parse_rate
 from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
@@ -22,7 +24,6 @@ from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
 
 F = TypeVar("F", bound=Callable[..., Any])
-OnFull = Literal["block", "reject", "drop_oldest", "caller_runs"]
 OnConflict = Literal["return", "reject", "replace"]
 
 # The very objects that are the defaults, so that to look for them costs nothing.
@@ -48,17 +49,17 @@ class Reception(Waitlist):
 
     _on_full: OnFull
 
-    def _run(self, job: Job, caller: Caller) -> None:
-        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+    @abstractmethod
+    def _run(self, job: Job, caller: Caller) -> None: ...
 
-    def _rescue(self, job: Job, error: BaseException) -> None:
-        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+    @abstractmethod
+    def _rescue(self, job: Job, error: BaseException) -> None: ...
 
-    def _cancel(self, record: JobRecord, why: str) -> bool:
-        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+    @abstractmethod
+    def _cancel(self, record: JobRecord, why: str) -> bool: ...
 
-    def _new_caller(self) -> Caller:
-        raise NotImplementedError  # pragma: no cover - the Dispatcher has its own
+    @abstractmethod
+    def _new_caller(self) -> Caller: ...
 
     @override
     def _reset(self) -> None:
@@ -338,7 +339,7 @@ class Reception(Waitlist):
                 self._permits.give()
                 return self._holder(job, on_conflict) or cast("Job", holder)
             self._cancel(holder, "was replaced")
-        if self._is_heard():
+        if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         try:
             if job.expires_at is not None:
@@ -372,7 +373,7 @@ class Reception(Waitlist):
                 self._permits.give()
                 return cast("Job", holder)
             self._cancel(holder, "was replaced")
-        if self._is_heard():
+        if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         if self._store.move(job, PENDING, RUNNING):
             outer, caller = running_job(), self._new_caller()

@@ -21,7 +21,7 @@ from typing import Any
 
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Pace, Tick, seconds
-from threadkit._run import DONE, ActiveRun, Figures, TaskStats, Terms
+from threadkit._run import DONE, ActiveRun, Figures, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
 from threadkit._timer import Entry
@@ -35,7 +35,7 @@ class Recurrence:
     """Decides when runs begin, runs them, and keeps count.
 
     Args:
-        terms: how.
+        settings: how.
         clock: where time comes from.
         token: the task's; no run begins once it is set, and each run's token is a child of it.
         emit: called with what happens, never under the lock.
@@ -45,7 +45,7 @@ class Recurrence:
 
     def __init__(
         self,
-        terms: Terms,
+        settings: Settings,
         clock: Clock,
         token: StopToken,
         emit: Callable[[Event], None],
@@ -53,8 +53,8 @@ class Recurrence:
         *,
         paused: bool,
     ) -> None:
-        self._terms = terms
-        self._rhythm = terms.rhythm
+        self._settings = settings
+        self._rhythm = settings.rhythm
         self._clock = clock
         self._token = token
         self._emit = emit
@@ -203,7 +203,7 @@ class Recurrence:
             following, passed = self._rhythm.following(due, self._clock)
             if meant is not due:
                 passed = 0  # a backoff was meant to leave those out
-            left_out = self._terms.misfire == "skip" and (passed > 0 or lateness > _GRACE)
+            left_out = self._settings.misfire == "skip" and (passed > 0 or lateness > _GRACE)
             if left_out and following is None:
                 following = self._rhythm.from_now(self._clock)
         except BaseException as error:  # the trigger's: all else here is ours
@@ -221,9 +221,9 @@ class Recurrence:
             self._arm()
             is_over = run is None and self._is_over()
         if missed:
-            self._emit(RunMissed(component=self._terms.name, scheduled_at=meant.moment(self._clock), count=missed))
+            self._emit(RunMissed(component=self._settings.name, scheduled_at=meant.moment(self._clock), count=missed))
         if is_skipped:
-            self._emit(RunSkipped(component=self._terms.name, scheduled_at=meant.moment(self._clock)))
+            self._emit(RunSkipped(component=self._settings.name, scheduled_at=meant.moment(self._clock)))
         if is_over:
             self._finish(None)
         self._perform(run)
@@ -262,9 +262,9 @@ class Recurrence:
 
     def _admit(self, due: Due) -> ActiveRun | None:
         """Begin a run, or do what the overlap policy says. The lock MUST be held."""
-        if not self._active or self._terms.overlap == "parallel":
+        if not self._active or self._settings.overlap == "parallel":
             return self._begin(due)
-        if self._terms.overlap == "skip" or self._held is not None:
+        if self._settings.overlap == "skip" or self._held is not None:
             self.figures.skipped += 1
         else:
             self._hold(due)
@@ -274,7 +274,7 @@ class Recurrence:
         """Have a run wait for the end of the present one, unless one does already. The lock MUST be held."""
         if self._held is None:
             self._held = due
-        if self._terms.overlap == "cancel":
+        if self._settings.overlap == "cancel":
             for run in self._active.values():
                 run.token.set("the next run is due")
 
@@ -282,9 +282,9 @@ class Recurrence:
         """Count a run in; whoever gets it has to perform it. The lock MUST be held."""
         number = self._begun = self._begun + 1
         # A function that takes no run sees no token, so the task's own stands in.
-        token = self._token.child(f"{self._terms.name}, run {number}") if self._terms.wants_run else self._token
+        token = self._token.child(f"{self._settings.name}, run {number}") if self._settings.wants_run else self._token
         run = self._active[number] = ActiveRun(number, due, token)
-        if number == self._terms.max_runs:
+        if number == self._settings.max_runs:
             self._close()
         return run
 
@@ -293,7 +293,7 @@ class Recurrence:
 
     def _take_held(self) -> ActiveRun | None:
         with self._lock:
-            if self._held is None or (self._active and self._terms.overlap != "parallel") or self._token.is_set():
+            if self._held is None or (self._active and self._settings.overlap != "parallel") or self._token.is_set():
                 return None
             due, self._held = self._held, None
             return self._begin(due)
@@ -303,20 +303,20 @@ class Recurrence:
         while run is not None:
             run.began = self._clock.monotonic()
             self.figures.last_run_at = self._clock.now()
-            if self._terms.executor is not None:
-                if self._hand_over(run, self._terms.executor):
+            if self._settings.executor is not None:
+                if self._hand_over(run, self._settings.executor):
                     return
             else:
                 run.thread = threading.current_thread()
-                self._settle(run, *run.call(self._terms, self._clock))
+                self._settle(run, *run.call(self._settings, self._clock))
             # What is held from here on comes with a call of its own, for it found no active run to wait for.
             run = self._take_held() if self._held is not None else None
 
     def _hand_over(self, run: ActiveRun, executor: Executor) -> bool:
         """Have an executor perform a run. It gets the function alone, which may have to travel to another process."""
         try:
-            arguments = run.arguments(self._terms, self._clock)
-            future = run.future = executor.submit(self._terms.func, *arguments)
+            arguments = run.arguments(self._settings, self._clock)
+            future = run.future = executor.submit(self._settings.func, *arguments)
         except BaseException as error:  # it is full, closed or broken
             self._settle(run, None, error)
             return False
@@ -359,9 +359,9 @@ class Recurrence:
                 self._plan(following)
             is_over = self._is_over()
         if error is not None and has_run:
-            self._emit(RunFailed(component=self._terms.name, error=error, number=run.number))
+            self._emit(RunFailed(component=self._settings.name, error=error, number=run.number))
         if dropped is not None:
-            self._emit(RunSkipped(component=self._terms.name, scheduled_at=dropped.moment(self._clock)))
+            self._emit(RunSkipped(component=self._settings.name, scheduled_at=dropped.moment(self._clock)))
         if is_over:
             self._finish(self._broken)
 
@@ -388,9 +388,9 @@ class Recurrence:
 
     def _back_off(self, ended: float, error: BaseException) -> float | None:
         """Return the moment before which no run begins; None where there is no backoff."""
-        if self._terms.backoff is None:
+        if self._settings.backoff is None:
             return None
         row = self.figures.failures_in_a_row + 1  # runs in parallel that fail at once may see the same number
-        state = RetryState(row, error, previous_delay=self._delay if row > 1 else 0.0, random=self._terms.random)
-        self._delay = delay_of(self._terms.backoff, state)
+        state = RetryState(row, error, previous_delay=self._delay if row > 1 else 0.0, random=self._settings.random)
+        self._delay = delay_of(self._settings.backoff, state)
         return ended + self._delay

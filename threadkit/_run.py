@@ -1,4 +1,4 @@
-"""The runs of an interval task: the terms they run on, what there is to know of each, and the figures of all."""
+"""The runs of an interval task: the settings they run on, what there is to know of each, and the figures of all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DONE = Done.DONE
 
 
 @attrs.frozen(eq=False)
-class Terms:
+class Settings:
     """How a task is to be run; see ``IntervalTask``."""
 
     name: str
@@ -86,17 +86,17 @@ class ActiveRun:
         self.thread: threading.Thread | None = None  # None on a foreign executor
         self.future: Future[Any] | None = None
 
-    def arguments(self, terms: Terms, clock: Clock) -> tuple[Run, ...]:
+    def arguments(self, settings: Settings, clock: Clock) -> tuple[Run, ...]:
         """Return what the function is to be called with."""
-        if not terms.wants_run:
+        if not settings.wants_run:
             return ()
         due = self.due
         return (Run(due.moment(clock), clock.now(), due.lateness(clock), self.number, self.token),)
 
-    def call(self, terms: Terms, clock: Clock) -> tuple[object, BaseException | None]:
+    def call(self, settings: Settings, clock: Clock) -> tuple[object, BaseException | None]:
         """Call the function; return what it returned, or what it raised."""
         try:
-            return terms.func(*self.arguments(terms, clock)), None
+            return settings.func(*self.arguments(settings, clock)), None
         except Stopping as stopping:
             return None, None if self.token.is_set() else stopping
         except BaseException as error:  # the border of user code: an error is a value from here on

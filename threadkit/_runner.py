@@ -6,6 +6,7 @@ They are sugar over ``start()``, ``stop()`` and ``shutdown()``, which the lifecy
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from types import TracebackType
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Runner:
+class Runner(ABC):
     """The half of ``Lifecycle`` that drives it from a host."""
 
     name: str
@@ -34,26 +35,26 @@ class Runner:
     _raised: BaseException | None
 
     @property
+    @abstractmethod
     def token(self) -> StopToken:
         """The token that says that a stop has been asked for."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
     @property
+    @abstractmethod
     def state(self) -> ComponentState:
         """Where the lifecycle is in its life."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
+    @abstractmethod
     def start(self) -> None:
         """Start; see ``Lifecycle``."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
+    @abstractmethod
     def stop(self, reason: str | None = None) -> None:
         """Ask for the end; see ``Lifecycle``."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
+    @abstractmethod
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Bring the end about; see ``Lifecycle``."""
-        raise NotImplementedError  # pragma: no cover - Lifecycle has its own
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until a stop has been asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from datetime import timedelta
@@ -20,14 +21,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Submitter(Executor):
+class Submitter(Executor, ABC):
     """The calling half of ``BoundedExecutor``, on the terms of ``options()`` or without any."""
 
     _terms = Terms()
 
+    @abstractmethod
     def _ready(self) -> Intake:
         """Return where calls go in."""
-        raise NotImplementedError  # pragma: no cover - both kinds have their own
 
     @override
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

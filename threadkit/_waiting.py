@@ -3,7 +3,7 @@
 ``Waiters``   all are woken, by anyone, without a lock: what a flag that is set once needs.
 ``Condition`` a predicate under a lock, with an absolute deadline: joins, drains, states.
 ``Bell``      one ring wakes one idle worker: what a pool needs.
-``Channel``   a first-in-first-out line with a bell: work for a pool, and permits for a bound.
+``Channel``   a first-in-first-out line with a bell.
 
 ``Waiters``, ``Bell`` and ``Channel`` take no lock. Their steps are single operations on a ``dict`` or ``deque``
 (``d[k] = v``, ``d.pop(k, None)``, ``d.popitem()``, ``append``, ``popleft``, ``remove``), each of which is atomic: under
@@ -178,37 +178,19 @@ class Bell:
 class Channel(Generic[T]):
     """A line of things, first in, first out; ``get`` waits at the bell while it is empty."""
 
-    __slots__ = ("_bell", "_clock", "_items")
+    __slots__ = ("_bell", "_items")
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
         self._items: deque[T] = deque()
         self._bell = Bell(clock)
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> bool:
-        """Add an item; return False where nobody was waiting for it."""
+    def put(self, item: T) -> None:
+        """Add an item, and wake one who waits for it."""
         self._items.append(item)
-        return self._bell.ring()
-
-    def put_back(self, item: T) -> bool:
-        """Add an item in front of all others; return False where nobody was waiting for it."""
-        self._items.appendleft(item)
-        return self._bell.ring()
-
-    def idle(self) -> int:
-        """Return how many threads wait for an item at this moment."""
-        return self._bell.idle()
-
-    def take(self) -> T:
-        """Return the first item.
-
-        Raises:
-            IndexError: there is none at this moment.
-        """
-        return self._items.popleft()
+        self._bell.ring()
 
     def get(self, deadline: float | None = None) -> T:
         """Return the first item, waiting for one if need be.
@@ -231,11 +213,3 @@ class Channel(Generic[T]):
             if self._items:
                 self._bell.ring()
             return item
-
-    def withdraw(self, item: T) -> bool:
-        """Take this very item out of the line; return False where somebody else has taken it. Linear in the length."""
-        try:
-            self._items.remove(item)
-        except ValueError:
-            return False
-        return True

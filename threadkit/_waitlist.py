@@ -14,7 +14,6 @@ a worker looks at ``_closing`` and finds the line empty then, before it leaves.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
@@ -226,7 +225,7 @@ class Waitlist(BaseComponent):
         """A job has finished: tell who waits for it, and who listens."""
         self._wake(record)
         state = record.state
-        if state is COMPLETED and not self._is_heard():
+        if state is COMPLETED and not self._observers.is_heard():
             return
         job_id, name, attempt = record.id, record.name, record.attempts
         if state is COMPLETED:
@@ -254,10 +253,6 @@ class Waitlist(BaseComponent):
                 waiters.wake_all()
         if self._drains._gates and not self._store.has_ready():
             self._drains.wake_all()
-
-    def _is_heard(self) -> bool:
-        """Tell whether events of everyday life are worth making."""
-        return logger.isEnabledFor(logging.DEBUG) or bool(self._observers._observations)
 
 
 def serial_of(payload: Any, handler: Handler) -> Hashable:

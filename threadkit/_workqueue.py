@@ -14,8 +14,9 @@ from typing_extensions import override
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._dispatcher import Dispatcher
+from threadkit._intake import OnFull
 from threadkit._job import Job
-from threadkit._reception import OnFull, Reception, retry_of
+from threadkit._reception import Reception, retry_of
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
 from threadkit.backoff import Retry
 from threadkit.stores import JobStore, MemoryStore

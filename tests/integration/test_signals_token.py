@@ -116,5 +116,5 @@ def test_channel_is_filled_by_a_handler(storm: Storm) -> None:
     storm(lambda: channel.put(next(numbers)))
     got = [channel.get(SYSTEM_CLOCK.monotonic() + PATIENCE) for _ in range(2000)]
     signal.setitimer(signal.ITIMER_REAL, 0)
-    rest = [channel.take() for _ in range(len(channel))]
+    rest = [channel.get(deadline=0.0) for _ in range(len(channel))]
     assert sorted(got + rest) == list(range(next(numbers)))
