@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 
@@ -22,3 +23,9 @@ def _leave_no_thread_behind() -> Iterator[None]:
     """Fail each test that leaves a thread running."""
     with no_thread_leaks(grace=2.0):
         yield
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Log nothing of threadkit's, in tests that are full of failures."""
+    caplog.set_level(logging.CRITICAL + 1, logger="threadkit")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +17,7 @@ from threadkit import (
     events,
 )
 
-QUIET = logging.CRITICAL + 1
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(QUIET, logger="threadkit")
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -26,12 +25,7 @@ from threadkit import (
 )
 from threadkit.testing import InlineExecutor, VirtualClock
 
-QUIET = logging.CRITICAL + 1
-
-
-@pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(QUIET, logger="threadkit")
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture

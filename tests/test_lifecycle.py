@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ from threadkit import (
     UnknownComponent,
     WorkQueue,
     WouldBlock,
+    _makers,
     events,
 )
 from threadkit.health import Health, Status
@@ -340,6 +342,24 @@ def test_what_is_added_while_running_starts_at_once() -> None:
         assert len(lc) == 1
 
 
+def test_what_is_added_while_a_shutdown_begins_is_stopped() -> None:
+    """A component that is registered, but not up yet, when a shutdown begins comes up and is stopped by it."""
+    log: list[str] = []
+    lc = Lifecycle()
+    lc.start()
+    part = Part("late", log)
+    stopping: list[Background[ShutdownReport]] = []
+
+    def observe(callback: object) -> None:  # called by add(), between registering and starting
+        stopping.append(Background(lc.shutdown))
+        assert lc.wait(5)
+
+    part.observe = observe
+    lc.add(part)
+    assert stopping[0].result().ok
+    assert log == ["start late", "stop late"]
+
+
 def test_added_while_running_and_failing_to_start_leaves_nothing() -> None:
     """A component that cannot start is not kept, and the lifecycle goes on."""
 
@@ -487,6 +507,23 @@ def test_makers_make_and_add() -> None:
         assert made[1].submit(pow, 2, 3).result() == 8
         assert isinstance(lc["executor"], BoundedExecutor)
         assert {"jobs", "executor", "bus"} <= lc.stats().keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "component", "given"),
+    [
+        (_makers.ThreadOptions, ManagedThread, {"target", "name"}),
+        (_makers.TaskOptions, IntervalTask, {"func", "every", "name"}),
+        (_makers.QueueOptions, WorkQueue, {"name"}),
+        (_makers.ExecutorOptions, BoundedExecutor, {"name"}),
+        (_makers.BusOptions, Bus, {"name"}),
+    ],
+)
+def test_makers_take_what_components_take(options: type, component: type, given: set[str]) -> None:
+    """The keywords of a maker are those of the component that it makes, and those of add()."""
+    own = set(inspect.signature(component).parameters) - given
+    placement = set(inspect.signature(Lifecycle.add).parameters) - {"self", "component"}
+    assert set(options.__annotations__) == own | placement
 
 
 def test_tasks_share_one_scheduler_on_the_lifecycle_clock() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
-from helpers import PATIENCE, Background, Gate
+from helpers import Background
 
 from threadkit import _signals
 from threadkit._signals import Forced, SignalTrap
@@ -75,22 +74,6 @@ def test_only_the_main_thread_can(trap: SignalTrap) -> None:
     with trap:
         Background(trap.restore).result()
         assert signal.getsignal(signal.SIGTERM) == trap._handle
-
-
-def test_a_signal_is_heard_while_the_main_thread_is_deaf(calls: list[tuple[int, str]]) -> None:
-    """The listener hears of a signal although the main thread, stuck in a lock, cannot run the handler."""
-    heard = Gate()
-    trap = SignalTrap(lambda signum, name: (calls.append((signum, name)), heard.open()))
-    with trap:
-        lock = threading.Lock()
-        lock.acquire()
-        killer = Background(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
-        releaser = Background(lambda: (heard.pass_through(), lock.release()))
-        # A signal that another thread takes does not interrupt this wait: without the listener it would go on for ever.
-        assert lock.acquire(timeout=PATIENCE)
-        killer.result()
-        releaser.result()
-    assert calls[0] == (signal.SIGTERM, "SIGTERM")
 
 
 def test_other_signals_are_none_of_its_business(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:

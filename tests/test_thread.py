@@ -130,17 +130,19 @@ def test_base_exception_of_a_body_is_a_failure(error: BaseException) -> None:
     assert thread.failure is error
 
 
-def test_what_is_raised_after_the_stop_is_no_failure() -> None:
+@pytest.mark.parametrize("restart", ["never", "on_failure", "always"])
+def test_what_is_raised_after_the_stop_is_no_failure(restart: str) -> None:
     """Once its token is set, whatever a body raises is the way it stops."""
 
     def body(running: StopToken) -> None:
         running.wait()
         raise OSError("the socket was closed under me")
 
-    with ManagedThread(body, restart="always") as thread:
+    with ManagedThread(body, restart=restart) as thread:
         pass
     assert thread.state is ComponentState.STOPPED
     assert thread.failure is None
+    assert thread.restarts == 0
 
 
 def test_stopping_unwinds_a_body() -> None:
