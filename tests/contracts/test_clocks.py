@@ -59,6 +59,17 @@ def test_deadline_in_the_past(clock: Clock) -> None:
     assert clock.park(gate, clock.monotonic() - LONG) is True
 
 
+def test_gate_that_nobody_opens(clock: Clock) -> None:
+    """Whoever is parked at a gate that stays closed goes on when the time is over, and is told that it was."""
+    passed: list[bool] = []
+    thread = clock.spawn(lambda: passed.append(clock.park(closed_gate(), clock.monotonic() + 0.01)), "test-parked")
+    if isinstance(clock, VirtualClock):
+        clock.wait_for_sleepers(1)
+        clock.advance(0.01)
+    thread.join(PATIENCE)
+    assert passed == [False]
+
+
 @pytest.mark.parametrize("limit", [None, LONG])
 def test_gate_that_is_opened_later(clock: Clock, limit: float | None) -> None:
     """Whoever is parked goes on when another thread opens the gate."""
