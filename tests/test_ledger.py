@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from helpers import Background
+from helpers import PATIENCE, Background
 
 from threadkit import JobState
 from threadkit._ledger import Ledger
@@ -86,6 +86,60 @@ def test_a_settled_job_is_where_its_attempt_led():
     assert ledger.settle(one, JobState.RETRYING, 9.0) is JobState.RETRYING
     assert ledger.settle(other, JobState.DISCARDED, 9.0, "was discarded") is JobState.DISCARDED
     assert (one.finished, other.finished, other.why) == (None, 9.0, "was discarded")
+
+
+def test_a_key_has_one_unfinished_job():
+    """A key is its first job's until that has finished, unless it is taken over; a job that finishes lets go of it."""
+    ledger, first, second, third = Ledger(), record(1), record(2), record(3)
+    first.key = second.key = third.key = "key"
+    assert ledger.enter(first) is None
+    assert ledger.enter(second) is first
+    assert counts(ledger) == {"pending": 1}
+    assert ledger.enter(third, replace=True) is first
+    assert ledger.holder("key") is third
+    ledger.move(first, JobState.PENDING, JobState.CANCELLED)  # it lost the key before, and must not take it along
+    assert ledger.holder("key") is third
+    ledger.move(third, JobState.PENDING, JobState.RUNNING)
+    assert ledger.holder("key") is third
+    ledger.settle(third, JobState.COMPLETED, 1.0)
+    assert ledger.holder("key") is None
+
+
+def test_jobs_of_one_key_share_a_lock():
+    """A key changes hands under the lock under which its jobs change their states: there is no second to wait for."""
+    ledger, jobs = Ledger(), [record(number) for number in range(20)]
+    for job in jobs:
+        job.key = "key"
+        ledger.enter(job, replace=True)
+    assert len({job.spread for job in jobs}) == 1
+
+
+def test_a_snapshot_waits_empty_handed():
+    """Who wants all locks waits for one only while holding none, since a finalizer may want any of them meanwhile."""
+    ledger = Ledger()
+    *others, held = ledger._stripes
+    with held.lock:
+        snapshot = Background(ledger.snapshot)
+        for _ in range(50):  # so that it is met at every stage
+            for stripe in others:
+                assert stripe.lock.acquire(timeout=PATIENCE)
+                stripe.lock.release()
+    assert sum(snapshot.result().values()) == 0
+
+
+def test_an_interrupted_snapshot_lets_go():
+    """A Ctrl-C that strikes while a snapshot takes its locks leaves none of them taken."""
+    ledger = Ledger()
+
+    class Struck:
+        def acquire(self, blocking: bool = True) -> bool:
+            raise KeyboardInterrupt
+
+    real, ledger._stripes[3].lock = ledger._stripes[3].lock, Struck()
+    with pytest.raises(KeyboardInterrupt):
+        ledger.snapshot()
+    ledger._stripes[3].lock = real
+    assert Background(ledger.snapshot).result() == ledger.snapshot()
 
 
 def test_figures_add_up_under_load():

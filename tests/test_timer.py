@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from helpers import PATIENCE, Gate
+from helpers import PATIENCE, Background, Gate
 from typing_extensions import override
 
 from threadkit import SystemClock
@@ -209,3 +209,20 @@ def test_an_idle_timer_keeps_nothing_alive() -> None:
     clock.advance(1)
     assert gone.is_open()
     timer.close()
+
+
+def test_nobody_waits_while_the_thread_is_made() -> None:
+    """A finalizer that strikes the new thread before its first step may add an entry: no lock is held meanwhile."""
+    called = Gate()
+
+    class Struck(SystemClock):
+        @override
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            Background(lambda: timer.at(0, called.open)).result()
+            return super().spawn(target, name)
+
+    timer = Timer(Struck(), "timer")
+    timer.at(1000, called.open)
+    called.pass_through()
+    timer.close()
+    assert timer.join(None)

@@ -18,8 +18,8 @@ from threadkit._stop import StopToken
 from threadkit._waiting import Waiters
 from threadkit.backoff import Retry
 
-# Guards the making of what several threads may ask a job for at once: its context, its notes.
-_making = threading.Lock()
+# Guards the making of what several threads may ask a job for at once: its context, its notes. Reentrant for finalizers.
+_making = threading.RLock()
 _current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("threadkit_job", default=None)
 
 
@@ -282,7 +282,8 @@ def context_of(job: Job) -> JobContext:
     with _making:
         context = job._context
         if context is None:
-            context = job._context = JobContext(job, job._queue._deadline_of(job))
+            context = JobContext(job, job._queue._deadline_of(job))
+            context = job._context = job._context or context
     if job.fate is not None:  # condemned before there was a token to set
         context.token.set(job.why)
     return context

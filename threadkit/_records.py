@@ -150,6 +150,7 @@ class JobRecord:
         "progress",
         "retry",
         "serial",
+        "spread",
         "started",
         "state",
         "timeout",
@@ -160,7 +161,8 @@ class JobRecord:
 
     def __init__(self, job_id: str, number: int, name: str, payload: Any, created: float) -> None:
         self.id: str = job_id
-        self.number: int = number  # unique in its queue; what is spread by it is spread evenly
+        self.number: int = number  # unique in its queue
+        self.spread: int = number  # what a ledger spreads jobs by, evenly; those of one key have the same
         self.name: str = name  # of the handler
         self.payload: Any = payload
         self.priority: int = 0

@@ -7,6 +7,7 @@ recurring tasks do, a timer may keep its thread instead, until it is closed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
@@ -34,7 +35,18 @@ class Timer:
         lingers: keep the thread, parked, while there is no entry; ``close()`` ends it.
     """
 
-    __slots__ = ("_clock", "_closed", "_condition", "_dead", "_heap", "_lingers", "_name", "_numbers", "_thread")
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_condition",
+        "_dead",
+        "_heap",
+        "_is_served",
+        "_lingers",
+        "_name",
+        "_numbers",
+        "_thread",
+    )
 
     def __init__(self, clock: Clock, name: str, *, lingers: bool = False) -> None:
         self._clock = clock
@@ -46,6 +58,7 @@ class Timer:
         self._closed = False
         self._heap: list[Entry] = []
         self._dead = 0
+        self._is_served = False  # there is a thread, or somebody is making one
         self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
@@ -59,23 +72,31 @@ class Timer:
             the entry, for ``cancel()``.
 
         Raises:
-            RuntimeError: the system or the interpreter gives no thread; nothing is left behind.
+            RuntimeError: the system or the interpreter gives no thread; the entry is not left behind.
         """
         with self._condition:
             if self._closed:
                 return [due, 0, None, None]
             entry: Entry = [due, next(self._numbers), callback, argument]
             heapq.heappush(self._heap, entry)
-            if self._thread is None:
-                try:
-                    self._thread = self._clock.spawn(self._run, self._name)
-                except RuntimeError:
+            if self._is_served:
+                if self._heap[0] is entry:
+                    self._condition.notify_all()
+                return entry
+            self._is_served = True
+        # Not under the lock: who starts a thread waits for its first steps, and a finalizer that strikes there may want
+        # the lock.
+        try:
+            self._clock.spawn(self._run, self._name)
+        except RuntimeError:
+            with self._condition:
+                self._is_served = False
+                with contextlib.suppress(ValueError):  # it was cancelled, and swept away
                     self._heap.remove(entry)
                     heapq.heapify(self._heap)
-                    raise
-            elif self._heap[0] is entry:
                 self._condition.notify_all()
-            return entry
+            raise
+        return entry
 
     def cancel(self, entry: Entry) -> bool:
         """Take an entry back; return False where it is being called, was called or was cancelled before."""
@@ -108,13 +129,14 @@ class Timer:
         with self._condition:
             if self._thread is threading.current_thread():
                 return True
-            return self._condition.wait_until(lambda: self._thread is None, deadline)
+            return self._condition.wait_until(lambda: not self._is_served, deadline)
 
     def thread(self) -> threading.Thread | None:
         """Return the thread, if there is one at this moment."""
         return self._thread
 
     def _run(self) -> None:
+        self._thread = threading.current_thread()
         while batch := self._next_batch():
             _call_all(batch)
             del batch  # an idle timer must keep nothing alive
@@ -131,6 +153,7 @@ class Timer:
                     continue
                 if not self._heap:
                     self._thread = None
+                    self._is_served = False
                     self._condition.notify_all()
                     return []
                 head = self._heap[0]

@@ -13,9 +13,9 @@ from collections import deque
 from typing import ClassVar, Protocol
 
 from threadkit import _fork
-from threadkit._errors import DuplicateName, StoreError
+from threadkit._errors import StoreError
 from threadkit._ledger import Ledger
-from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, JobRecord, JobState
+from threadkit._records import FINISHED, PENDING, SCHEDULED, JobRecord, JobState
 
 __all__ = ["JobStore", "MemoryStore"]
 
@@ -154,23 +154,14 @@ class MemoryStore:
         # One deque for each priority, highest first. Copied on write, so claim() reads it without a lock.
         self._lines: tuple[deque[JobRecord], ...] = ()
         self._line_of: dict[int, deque[JobRecord]] = {}
-        # The two locks are reentrant for finalizers that submit.
-        self._lines_lock = threading.RLock()  # guards the making of lines
-        self._keys: dict[str, JobRecord] = {}
-        self._keys_lock = threading.RLock()  # guards _keys; held while a keyed job changes its state for good
+        self._lines_lock = threading.RLock()  # guards the making of lines; reentrant for finalizers that submit
 
     def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
         """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
-        holder = None
-        if record.key is not None:
-            with self._keys_lock:
-                holder = self._keys.get(record.key)
-                if holder is not None and not replace:
-                    return holder
-                self._ledger.enter(record)  # first: who finds the job by its key or id may end it
-                self._keys[record.key] = record
-        else:
-            self._ledger.enter(record)
+        # Counted first: who finds the job by its key or id may end it.
+        holder = self._ledger.enter(record, replace=replace)
+        if holder is not None and not replace:
+            return holder
         self._table[record.id] = record
         return holder
 
@@ -179,9 +170,6 @@ class MemoryStore:
         if not (self._ledger.strike(record, PENDING) or self._ledger.strike(record, SCHEDULED)):
             return False
         self.pull(record)
-        if record.key is not None:
-            with self._keys_lock:
-                self._drop_key(record)
         self._table.pop(record.id, None)
         return True
 
@@ -241,19 +229,9 @@ class MemoryStore:
         self, record: JobRecord, before: JobState, after: JobState, at: float | None = None, why: str = ""
     ) -> bool:
         """Move a job to another state; return False, and do nothing, where it is not in the first one."""
-        if after not in FINISHED:
-            return self._ledger.move(record, before, after, at, why)
-        if record.key is None:
-            moved = self._ledger.move(record, before, after, at, why)
-        else:
-            with self._keys_lock:
-                moved = self._ledger.move(record, before, after, at, why)
-                if moved:
-                    self._drop_key(record)
-        if moved:
-            self._finished.append(record)
-            if len(self._finished) > self._keep:
-                self._forget_oldest()
+        moved = self._ledger.move(record, before, after, at, why)
+        if moved and after in FINISHED:
+            self._keep_finished(record)
         return moved
 
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
@@ -262,18 +240,9 @@ class MemoryStore:
 
     def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
         """Move a job that has stopped running to another state, or to its fate; return which."""
-        if record.key is None:
-            after = self._ledger.settle(record, after, at, why)
-        else:
-            with self._keys_lock:
-                after = self._ledger.settle(record, after, at, why)
-                if after in FINISHED:
-                    self._drop_key(record)
+        after = self._ledger.settle(record, after, at, why)
         if after in FINISHED:
-            # Keep it, and forget the oldest one where there are too many.
-            self._finished.append(record)
-            if len(self._finished) > self._keep:
-                self._forget_oldest()
+            self._keep_finished(record)
         return after
 
     def revive(self, record: JobRecord) -> bool:
@@ -282,19 +251,7 @@ class MemoryStore:
         Raises:
             DuplicateName: an unfinished job has its key.
         """
-        with self._keys_lock:
-            if record.key is not None and record.key in self._keys:
-                raise DuplicateName("job", record.key)
-            try:
-                self._finished.remove(record)  # who succeeds owns it: it can neither be forgotten nor revived twice
-            except ValueError:
-                return False
-            if not self._ledger.move(record, FAILED, PENDING):
-                self._finished.append(record)
-                return False
-            if record.key is not None:
-                self._keys[record.key] = record
-        return True
+        return self._ledger.revive(record, lambda: self._unkeep(record))
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return a job, unless it is unknown or has been forgotten."""
@@ -302,8 +259,7 @@ class MemoryStore:
 
     def holder(self, key: str) -> JobRecord | None:
         """Return the unfinished job that has a key."""
-        with self._keys_lock:
-            return self._keys.get(key)
+        return self._ledger.holder(key)
 
     def records(self) -> list[JobRecord]:
         """Return all jobs that are remembered, in the order of their coming."""
@@ -311,10 +267,7 @@ class MemoryStore:
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
-        # Keys come before the ledger's locks, as everywhere: a finalizer that strikes inside may submit a job with a
-        # key.
-        with self._keys_lock:
-            return self._ledger.snapshot()
+        return self._ledger.snapshot()
 
     def _make_line(self, priority: int) -> deque[JobRecord]:
         with self._lines_lock:
@@ -325,13 +278,20 @@ class MemoryStore:
                 self._line_of = line_of
             return self._line_of[priority]
 
-    def _drop_key(self, record: JobRecord) -> None:
-        """Let go of a key that may be another job's by now. The lock MUST be held."""
-        assert record.key is not None  # noqa: S101 - for the type checkers
-        if self._keys.get(record.key) is record:
-            del self._keys[record.key]
+    def _keep_finished(self, record: JobRecord) -> None:
+        """Remember a job that has finished, and forget the one that finished first where there are too many."""
+        self._finished.append(record)
+        if len(self._finished) > self._keep:
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        """Forget the job that finished first."""
         with contextlib.suppress(IndexError):  # somebody else has just forgotten the last one
             self._table.pop(self._finished.popleft().id, None)
+
+    def _unkeep(self, record: JobRecord) -> bool:
+        """Take a finished job back. Who succeeds owns it: it can neither be forgotten nor revived twice."""
+        try:
+            self._finished.remove(record)
+        except ValueError:
+            return False
+        return True

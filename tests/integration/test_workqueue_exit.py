@@ -166,37 +166,43 @@ def test_a_forked_child_begins_anew() -> None:
 
 
 FINALIZERS = """
-import gc
+import gc, itertools, threading
 from threadkit import WorkQueue
 
-queue = WorkQueue(workers=2, maxsize=10**6)
-queue.handler("job")(lambda payload: None)
-queue.start()
-submitted = 0
+numbers = itertools.count()
+done = threading.Semaphore(0)
 
 
 class Cycle:
-    def __init__(self):
-        self.me = self
+    def __init__(self, queue):
+        self.me, self.queue = self, queue
 
-    def __del__(self):  # struck by the collector, wherever that happens to be
-        global submitted
-        submitted += 3
-        queue.submit("job")
-        queue.submit("job", delay=1000, priority=submitted % 5)
-        queue.submit("job", key=str(submitted))
+    def __del__(self):  # struck by the collector, wherever and in whatever thread that happens to be
+        number = next(numbers)
+        self.queue.submit("job")
+        self.queue.submit("job", delay=1000, priority=number % 5)
+        self.queue.submit("job", key=str(number))
+        done.release()
 
 
-for threshold in range(1, 300):
-    gc.set_threshold(threshold)
-    Cycle()
-    queue.stats()
-    queue.submit("job")
-    queue.submit("job", delay=5000)
-    submitted += 2
-gc.set_threshold(700)
-gc.collect()
-assert queue.stats().submitted == submitted, (queue.stats(), submitted)
+for round in range(20):
+    queue = WorkQueue(workers=2, maxsize=10**6)
+    queue.handler("job")(lambda payload: None)
+    queue.start()
+    thresholds = range(1 + round % 7, 40)
+    for threshold in thresholds:
+        gc.set_threshold(threshold)
+        Cycle(queue)
+        queue.stats()
+        queue.submit("job", key=f"mine {threshold}")
+        queue.submit("job", delay=5000)
+    gc.set_threshold(700)
+    for _ in thresholds:
+        while not done.acquire(timeout=0.05):
+            gc.collect()  # which does nothing while another thread is collecting
+    assert queue.stats().submitted == 5 * len(thresholds), queue
+    queue.stop()
+    assert queue.join(20), queue
 """
 
 

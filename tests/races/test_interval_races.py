@@ -11,7 +11,7 @@ import pytest
 from threadkit import StopToken, SystemClock
 from threadkit._due import Rhythm, Tick
 from threadkit._recurrence import Recurrence
-from threadkit._run import Overlap, Terms
+from threadkit._run import Overlap, Settings
 from threadkit._scheduler import Scheduler
 
 pytestmark = pytest.mark.races
@@ -74,10 +74,10 @@ class Scene:
         self.finished: list[BaseException | None] = []
         self.events: list[object] = []
         rhythm = Rhythm(10.0, 0.0, float, after_the_end=False)
-        terms = Terms("task", self.func, False, rhythm, overlap, "run", max_runs, None, None, float)
+        settings = Settings("task", self.func, False, rhythm, overlap, "run", max_runs, None, None, float)
         self.token = StopToken(clock=self.clock)
         self.recurrence = Recurrence(
-            terms, self.clock, self.token, self.events.append, self.finished.append, paused=False
+            settings, self.clock, self.token, self.events.append, self.finished.append, paused=False
         )
         self.recurrence.start(self.table, run_immediately=False)  # type: ignore[arg-type]  # a duck
         self.clock.moment = 10.0
