@@ -21,7 +21,7 @@ import pytest
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _chance _clock _calling",
-    1: "_verdicts _durations events health _waiting _stamps",
+    1: "_verdicts _durations events health _waiting _stamps _lease",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
     3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits",
     4: "_component stores _resources _run _mailbox _lane _job _handlers",
@@ -29,8 +29,10 @@ FLOORS: dict[int, str] = {
     6: "_submitter _recurrence _dispatcher _reception _directory _runner",
     7: "_interval _executor _workqueue",
     8: "_makers executors",
-    9: "_lifecycle",
-    10: "__init__",  # The door.
+    9: "_composite",
+    10: "_leader",
+    11: "_lifecycle",
+    12: "__init__",  # The door.
 }
 # Above the door: modules and folders that are threadkit's first users, and see of it what users see.
 EDGES = frozenset({"__main__", "demo", "ext", "monitor", "testing"})

@@ -35,6 +35,7 @@ VALUES: dict[str, Any] = {
     "rebuilds": 1,
     "channel": "file.indexed",
     "ok": True,
+    "path": "/run/app.lock",
 }
 KINDS = [kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, events.Event)]
 SENTENCES = {

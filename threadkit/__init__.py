@@ -3,7 +3,7 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _fork _arguments _chance _clock _calling
-    floor 1  values        _verdicts _durations events health _waiting _stamps
+    floor 1  values        _verdicts _durations events health _waiting _stamps _lease
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits
     floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers
@@ -11,9 +11,11 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
     floor 7  wholes        _interval _executor _workqueue
     floor 8  the makers    _makers executors
-    floor 9  the whole     _lifecycle
-    floor 10 the door      here
-    floor 11 edges         __main__ demo testing                they import the door only
+    floor 9  half of it    _composite
+    floor 10 one of many   _leader
+    floor 11 the whole     _lifecycle
+    floor 12 the door      here
+    floor 13 edges         __main__ demo testing                they import the door only
 
 The door opens at once: apart from the errors, a name is loaded with what it needs when it is first used. So a program
 that wants a thread does not load the job queue.
@@ -82,6 +84,8 @@ if TYPE_CHECKING:
     from threadkit._job import JobContext as JobContext
     from threadkit._job import current_job as current_job
     from threadkit._lane import ExecutorStats as ExecutorStats
+    from threadkit._leader import Leader as Leader
+    from threadkit._lease import LeaseError as LeaseError
     from threadkit._lifecycle import Lifecycle as Lifecycle
     from threadkit._loop import EventLoopThread as EventLoopThread
     from threadkit._observe import Observation as Observation
@@ -118,6 +122,8 @@ _HOMES = {
     "JobContext": "_job",
     "JobError": "_records",
     "JobState": "_records",
+    "Leader": "_leader",
+    "LeaseError": "_lease",
     "Lifecycle": "_lifecycle",
     "ManagedThread": "_thread",
     "Message": "_subscription",
@@ -171,6 +177,8 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobState",
+    "Leader",
+    "LeaseError",
     "Lifecycle",
     "ManagedThread",
     "Message",

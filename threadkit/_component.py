@@ -328,11 +328,15 @@ class BaseComponent(ABC):
 
     def _die(self, error: BaseException) -> None:
         """The last thread is about to end, and this is why: FAILED, and whoever answers for the component is told."""
+        self._fail(error)
+        self._release()
+
+    def _fail(self, error: BaseException) -> None:
+        """Do the first half of ``_die()``, where the last thread has more to do. ``_end()`` MUST follow."""
         if self._finish(ComponentState.FAILED, error):
             self._emit(Failed(component=self.name, error=error))
             if self.failed is not None:
                 self.failed(error)
-        self._release()
 
     def _finish(self, state: ComponentState, failure: BaseException | None) -> bool:
         with self._condition:

@@ -2,7 +2,7 @@
 
 An error is made from typed arguments and composes its own sentence: what happened, to whom, and what to do.
 The arguments stay in ``args``, so every error survives a trip through pickle. What user code raises to steer threadkit
-(``RetryLater``, ``Snooze``, ``Discard``, ``Stopping``) stands in ``_verdicts.py``.
+(``RetryLater``, ``Snooze``, ``Discard``, ``Stopping``) stands in ``_verdicts.py``, ``LeaseError`` in ``_lease.py``.
 
     ThreadkitError
      |-- Closed             [RuntimeError]   used after it was stopped

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Literal, TypeVar
 
-from typing_extensions import ParamSpec, override
+from typing_extensions import ParamSpec, Unpack, override
 
 from threadkit import _arguments, _exit, _fork
 from threadkit._clock import SYSTEM_CLOCK, Clock
-from threadkit._component import Component, ComponentState
-from threadkit._directory import Directory
-from threadkit._errors import Closed, ForkedError, UnknownComponent, WouldBlock
-from threadkit._interval import IntervalTask
-from threadkit._makers import Makers
-from threadkit._observe import Observer, Observers
+from threadkit._component import ComponentState
+from threadkit._composite import Composite
+from threadkit._errors import Closed, ForkedError, WouldBlock
+from threadkit._leader import Leader, LeaderOptions
+from threadkit._makers import split
+from threadkit._observe import Observers
 from threadkit._registry import Entry, Registry
 from threadkit._report import ComponentReport, ShutdownReport
 from threadkit._resources import Resources
@@ -30,12 +30,11 @@ from threadkit._stopper import ensure_stopper
 from threadkit._waiting import Condition
 from threadkit.events import ComponentStuck, ShutdownFinished, Started, StopRequested, describe
 
-C = TypeVar("C", bound=Component)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lifecycle(Runner, Makers, Directory):
+class Lifecycle(Runner, Composite):
     """Holds the components of an application: starts them in order, stops them in order, and says how that went.
 
     Everything is told to stop and joined on one deadline, phase by phase; resources close last; the ``report`` names
@@ -101,6 +100,7 @@ class Lifecycle(Runner, Makers, Directory):
         self._raised: BaseException | None = None
         self._token = StopToken(self.name, clock=self._clock)
         self._scheduler = Scheduler(self._clock)
+        self.bind(self._scheduler)
         self._trap = SignalTrap(lambda _, signal: self._token.set(f"signal {signal}"))
 
     @property
@@ -218,58 +218,29 @@ class Lifecycle(Runner, Makers, Directory):
                 self._condition.notify_all()
             raise
 
-    @override
-    def add(
-        self,
-        component: C,
-        *,
-        phase: int | None = None,
-        requires: Iterable[str | Component] = (),
-        check: Callable[[], object] | None = None,
-    ) -> C:
-        """Add a component; it is started at once if the lifecycle runs.
+    def leader(self, path: str | os.PathLike[str], name: str = "leader", **options: Unpack[LeaderOptions]) -> Leader:
+        """Make a ``Leader`` and add it: what is added to that, in turn, runs in one process at a time.
 
         Args:
-            component: one of threadkit's, or any object with ``name``, ``start``, ``stop`` and ``join``.
-            phase: when it stops, see ``Phase``; None takes the default of its kind.
-            requires: names or components that must be up before it, and go down after it. Before the start they may be
-                named before they are added.
-            check: called by ``health()``; it raises, or returns False, where something is wrong.
-
-        Returns:
-            the component itself.
+            path: a file that all processes name; it is made if need be.
+            name: the leader's name.
+            **options: the keywords of ``Leader`` and ``add()``.
 
         Raises:
-            TypeError: it is no component, or an argument is of the wrong kind.
-            DuplicateName: its name is taken.
-            DependencyCycle: ``requires`` goes round in a circle.
-            UnknownComponent: the lifecycle runs, and what is required is not there.
-            Closed: the lifecycle has been stopped.
+            LeaseError: this system has no record locks; or the lifecycle runs, and the lease cannot be had there.
 
         Example:
-            >>> lc = Lifecycle()
-            >>> from threadkit import ManagedThread
-            >>> feed = lc.add(ManagedThread(lambda running: running.wait(), name="feed"))
-            >>> lc["feed"] is feed, len(lc)
-            (True, 1)
+            >>> import tempfile
+            >>> folder = tempfile.TemporaryDirectory()
+            >>> with folder, Lifecycle() as lc:
+            ...     leader = lc.leader(f"{folder.name}/app.lock")
+            ...     @leader.every("1h")
+            ...     def clean_up(): ...
+            ...     leader.wait(timeout=5)
+            True
         """
-        with self._condition:
-            self._refuse_closed()
-            runs = self._state is not ComponentState.NEW
-            entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
-            # Also while the others are starting: that loop goes over the components as of its beginning.
-        try:
-            if isinstance(component, IntervalTask):
-                component.bind(self._scheduler)
-            observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
-            if observe is not None:
-                observe(self._observers.tell)
-            if runs:
-                self._registry.bring_up(entry, self._start_timeout)
-        except BaseException:
-            self._registry.discard(entry)
-            raise
-        return component
+        placement, settings = split(options)
+        return self.add(Leader(path, name=name, **settings), **placement)  # type: ignore[arg-type]
 
     def enter_context(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when all components have ended; the last one entered is left first.
@@ -340,12 +311,10 @@ class Lifecycle(Runner, Makers, Directory):
         self._observers.emit(ShutdownFinished(component=self.name, seconds=report.seconds, ok=report.ok))
         return report
 
+    @override
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
-        """A component has died; called by its own thread."""
         if self._on_failure == "stop":
-            with self._condition:
-                self._failures.append(error)
-            self.stop(f"component {entry.name!r} failed: {describe(error)}")
+            super()._take_failure(entry, error)
 
     def _move_to(self, state: ComponentState) -> None:
         with self._condition:
@@ -354,15 +323,8 @@ class Lifecycle(Runner, Makers, Directory):
 
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
-        entries = list(self._registry)
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry = self._registry.copy(self._clock)
         self._reset()
-        for entry in sorted(entries, key=lambda entry: entry.number):
-            self._registry.add(
-                entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False
-            )
-            if isinstance(entry.component, IntervalTask):
-                entry.component.bind(self._scheduler)
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
@@ -372,20 +334,14 @@ class Lifecycle(Runner, Makers, Directory):
         return me in own
 
     @override
-    def _free_name(self, wish: str) -> str:
-        return self._registry.free_name(wish)
-
-    @override
-    def _drop(self, component: Component) -> None:
-        with contextlib.suppress(UnknownComponent):
-            entry = self._registry.find(component.name)
-            if entry.component is component and not self._shutting_down:
-                self._registry.discard(entry)
+    def _is_up(self) -> bool:
+        return self._state is not ComponentState.NEW
 
     def _refuse_forked(self) -> None:
         if self._generation != _fork.generation():
             raise ForkedError("lifecycle", self.name)
 
+    @override
     def _refuse_closed(self) -> None:
         self._refuse_forked()
         if self._shutting_down or self._state.has_ended:

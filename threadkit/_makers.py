@@ -186,7 +186,7 @@ class Makers(ABC):
         """
 
         def decorate(func: F) -> F:
-            placement, settings = _split(options)
+            placement, settings = split(options)
 
             def make(name: str) -> IntervalTask:
                 return IntervalTask(func, interval, name=name, **settings)  # type: ignore[arg-type]
@@ -237,7 +237,7 @@ class Makers(ABC):
             ...     jobs.submit("double", 21).result(timeout=5)
             42
         """
-        placement, settings = _split(options)
+        placement, settings = split(options)
         return self.add(WorkQueue(name, **settings), **placement)  # type: ignore[arg-type]
 
     def executor(self, name: str = "executor", **options: Unpack[ExecutorOptions]) -> BoundedExecutor:
@@ -249,7 +249,7 @@ class Makers(ABC):
             ...     lc.executor(max_workers=2).submit(pow, 2, 10).result(timeout=5)
             1024
         """
-        placement, settings = _split(options)
+        placement, settings = split(options)
         return self.add(BoundedExecutor(name=name, **settings), **placement)  # type: ignore[arg-type]
 
     def bus(self, name: str = "bus", **options: Unpack[BusOptions]) -> Bus:
@@ -265,7 +265,7 @@ class Makers(ABC):
             ...     bus.call("status")
             'fine'
         """
-        placement, settings = _split(options)
+        placement, settings = split(options)
         return self.add(Bus(name, **settings), **placement)  # type: ignore[arg-type]
 
     def loop(self, name: str = "loop", **placement: Unpack[Placement]) -> EventLoopThread:
@@ -281,7 +281,7 @@ class Makers(ABC):
         return self.add(EventLoopThread(name), **placement)
 
     def _add_thread(self, target: Callable[..., object], name: str | None, options: ThreadOptions) -> None:
-        placement, settings = _split(options)
+        placement, settings = split(options)
 
         def make(name: str) -> ManagedThread:
             return ManagedThread(target, name=name, **settings)  # type: ignore[arg-type]
@@ -322,7 +322,7 @@ def _callable(func: Callable[P, object]) -> Callable[P, object]:
     return _arguments.function(func, "func")
 
 
-def _split(options: Placement) -> tuple[Placement, dict[str, object]]:
+def split(options: Placement) -> tuple[Placement, dict[str, object]]:
     """Part the keywords of ``add()`` from those of a component."""
     settings: dict[str, object] = dict(options)
     placement: Placement = {}

@@ -89,6 +89,20 @@ class Registry:
         self._numbers: dict[str, int] = {}  # where free_name() begins to look, lest it look at all
         self._count = 0
 
+    def snapshot(self) -> list[Entry]:
+        """Return the entries as of now, in the order of their registration. No lock is taken: copying a dict is atomic.
+
+        So it can be called in a forked child, where another thread of the parent may have held the lock at the fork.
+        """
+        return list(self._entries.copy().values())
+
+    def copy(self, clock: Clock) -> Registry:
+        """Return one with the same components, for another life of theirs: on another clock, or in a forked child."""
+        twin = Registry(clock, self._on_failure)
+        for entry in self.snapshot():
+            twin.add(entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False)
+        return twin
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -271,7 +285,7 @@ class Registry:
             stage_deadline = deadline - share * later
             for entry in sorted(stage, key=self._must_be_waited_for):
                 self._await_start(entry, stage_deadline)
-                self._tell(entry, reason, deadline)
+                self._tell(entry, reason, stage_deadline)
             for entry in stage:
                 yield self._gather(entry, stage_deadline)
 

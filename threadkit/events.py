@@ -281,6 +281,37 @@ class MessageUnheard(Event):
 
 
 @_event
+class LeaderEvent(Event):
+    """The base of what happens to a lead: the path of the file that it goes with."""
+
+    path: str
+
+
+class BecameLeader(LeaderEvent):
+    """This process has got the lease, and the leader's components start."""
+
+    __slots__ = ()
+    level = logging.INFO
+    sentence = "{component!r} leads ({path})"
+
+
+class LeadReleased(LeaderEvent):
+    """The leader's components have ended, and this process has given the lease back."""
+
+    __slots__ = ()
+    level = logging.INFO
+    sentence = "{component!r} leads no more ({path})"
+
+
+class LostLead(LeaderEvent):
+    """Another process may have the lease; the leader's components are stopped."""
+
+    __slots__ = ()
+    level = logging.ERROR
+    sentence = "{component!r} has lost the lead: somebody else may have it ({path})"
+
+
+@_event
 class StopRequested(Event):
     """A lifecycle was asked to stop."""
 

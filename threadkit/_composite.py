@@ -1,0 +1,125 @@
+"""``Composite``: what a lifecycle and a leader have in common: both are made of components."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from typing_extensions import override
+
+from threadkit._component import Component
+from threadkit._directory import Directory
+from threadkit._errors import UnknownComponent
+from threadkit._interval import IntervalTask
+from threadkit._makers import Makers
+from threadkit._observe import Observer
+from threadkit._registry import Entry
+from threadkit._scheduler import Scheduler
+from threadkit._waiting import Condition
+from threadkit.events import describe
+
+C = TypeVar("C", bound=Component)
+
+
+class Composite(Makers, Directory):
+    """A whole that is made of components. It takes them in, and starts late ones; a subclass does the rest."""
+
+    _condition: Condition
+    _start_timeout: float | None
+    _shutting_down: bool
+    _shared_scheduler: Scheduler | None = None
+
+    @abstractmethod
+    def stop(self, reason: str | None = None) -> None:
+        """Ask for the end, and return at once."""
+
+    @abstractmethod
+    def _is_up(self) -> bool:
+        """Tell whether what is added is to be started at once. The condition is held."""
+
+    @abstractmethod
+    def _refuse_closed(self) -> None:
+        """Raise where nothing can be added."""
+
+    @override
+    def add(
+        self,
+        component: C,
+        *,
+        phase: int | None = None,
+        requires: Iterable[str | Component] = (),
+        check: Callable[[], object] | None = None,
+    ) -> C:
+        """Add a component; it is started at once if the others run.
+
+        Args:
+            component: one of threadkit's, or any object with ``name``, ``start``, ``stop`` and ``join``.
+            phase: when it stops, see ``Phase``; None takes the default of its kind.
+            requires: names or components that must be up before it, and go down after it. Before the start they may be
+                named before they are added.
+            check: called by ``health()``; it raises, or returns False, where something is wrong.
+
+        Returns:
+            the component itself.
+
+        Raises:
+            TypeError: it is no component, or an argument is of the wrong kind.
+            DuplicateName: its name is taken.
+            DependencyCycle: ``requires`` goes round in a circle.
+            UnknownComponent: the others run, and what is required is not there.
+            Closed: the whole has been stopped.
+
+        Example:
+            >>> lc = Lifecycle()
+            >>> from threadkit import ManagedThread
+            >>> feed = lc.add(ManagedThread(lambda running: running.wait(), name="feed"))
+            >>> lc["feed"] is feed, len(lc)
+            (True, 1)
+        """
+        with self._condition:
+            self._refuse_closed()
+            runs = self._is_up()
+            entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
+            # Also while the others are starting: that loop goes over the components as of its beginning.
+        try:
+            if self._shared_scheduler is not None:
+                _bind(component, self._shared_scheduler)
+            observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
+            if observe is not None:
+                observe(self._observers.tell)
+            if runs:
+                self._registry.bring_up(entry, self._start_timeout)
+        except BaseException:
+            self._registry.discard(entry)
+            raise
+        return component
+
+    def bind(self, scheduler: Scheduler) -> None:
+        """Have all tasks use this scheduler from their next start on; who brings it stops it, too."""
+        self._shared_scheduler = scheduler
+        for entry in self._registry.snapshot():
+            _bind(entry.component, scheduler)
+
+    def _take_failure(self, entry: Entry, error: BaseException) -> None:
+        """A component has died, and the whole with it; called by the component's own thread."""
+        with self._condition:
+            self._failures.append(error)
+        self.stop(f"component {entry.name!r} failed: {describe(error)}")
+
+    @override
+    def _free_name(self, wish: str) -> str:
+        return self._registry.free_name(wish)
+
+    @override
+    def _drop(self, component: Component) -> None:
+        with contextlib.suppress(UnknownComponent):
+            entry = self._registry.find(component.name)
+            if entry.component is component and not self._shutting_down:
+                self._registry.discard(entry)
+
+
+def _bind(component: Component, scheduler: Scheduler) -> None:
+    if isinstance(component, IntervalTask | Composite):
+        component.bind(scheduler)
