@@ -113,8 +113,6 @@ class Leader(BaseComponent, Composite):
         super()._reset()
         self._lease = Lease(self.path)
         self._registry = self._registry.copy(self._clock)
-        if self._shared_scheduler is not None:
-            self.bind(self._shared_scheduler)
         self._thread: threading.Thread | None = None
         self._milestones = Waiters()  # woken when it leads, has ended, or is told to stop
         # Both are written by the leader's thread alone, and under the condition where add() must not miss it.
@@ -150,11 +148,11 @@ class Leader(BaseComponent, Composite):
 
     @override
     def health(self) -> Health:
-        """Return how well the leader is: ready while another process leads; while this one does, as its worst part."""
+        """Return how well the leader is: ready while it is on standby; while it leads, as well as its worst part."""
         health = super().health()
         if health.status is not Status.READY:
             return health
-        return Composite.health(self) if self._is_leader else Health(Status.READY, "another process leads")
+        return Composite.health(self) if self._is_leader else Health(Status.READY, "on standby")
 
     @override
     def stats(self) -> dict[str, Any]:
@@ -231,6 +229,7 @@ class Leader(BaseComponent, Composite):
             self._is_leader = True
         self._milestones.wake_all()
         self._emit(BecameLeader(component=self.name, path=self.path))
+        self._registry.check_requires()  # of what was added since start()
         for entry in self._registry:
             if self._token.is_set():
                 return
