@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Background, Gate, Parked
+from helpers import PATIENCE, Gate, Parked
 
 from threadkit import (
     Closed,
@@ -382,8 +382,7 @@ def test_it_has_its_share_of_the_deadline(path: Path) -> None:
     lc.start()
     assert leader.wait(5)
     clock.settle()
-    stopping = Background(lc.shutdown)
-    clock.wait_for_sleepers(2)
+    stopping = Parked(clock, lc.shutdown)
     clock.advance(10)
     report = stopping.result()
     # Two stages of the lifecycle leave the leader 9 s, and two stages of the leader leave the first one 8.1 s.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from helpers import Background
@@ -18,6 +19,7 @@ from threadkit import (
     EventLoopThread,
     ForkedError,
     IntervalTask,
+    Leader,
     Lifecycle,
     ManagedThread,
     Phase,
@@ -34,11 +36,15 @@ MAKERS: dict[str, Callable[[str], BaseComponent]] = {
     "executor": lambda name: BoundedExecutor(2, name=name),
     "bus": Bus,
     "loop": EventLoopThread,
+    "leader": lambda name: Leader("app.lock", name=name),
 }
 
 
 @pytest.fixture(params=MAKERS)
-def make(request: pytest.FixtureRequest) -> Callable[[str], BaseComponent]:
+def make(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str], BaseComponent]:
+    monkeypatch.chdir(tmp_path)  # the folder for a leader's file
     return MAKERS[request.param]
 
 

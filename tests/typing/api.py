@@ -15,6 +15,7 @@ from threadkit import (
     IntervalTask,
     Job,
     JobState,
+    Leader,
     Lifecycle,
     ManagedThread,
     Retry,
@@ -39,7 +40,12 @@ assert_type(lc.queue("jobs", workers=2, phase=5), WorkQueue)
 assert_type(lc.executor(max_workers=1, requires=["jobs"]), BoundedExecutor)
 assert_type(lc.bus(), Bus)
 assert_type(lc.loop(), EventLoopThread)
+leader = lc.leader("/run/app.lock", retry=1, requires=["jobs"])
+assert_type(leader, Leader)
+assert_type(leader.wait(1), bool)
+assert_type(leader.queue("mails"), WorkQueue)
 assert_type(lc.get("jobs", WorkQueue), WorkQueue)
+lc.leader()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 assert_type(lc["jobs"], Component)
 assert_type(lc.call_later(5, print, "late"), IntervalTask)
 lc.queue(speed=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
