@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,9 @@ def test_release_against_asking(explore: Explore, tmp_path: Path) -> None:
     )
 
 
+DELAYS = itertools.cycle(range(0, 100, 5))
+
+
 class Reign:
     """A leader without a thread, which leads until it looks after its lease for the first time, and is then stopped."""
 
@@ -77,8 +81,11 @@ class Reign:
         self.leader._lease = self  # type: ignore[assignment]  # as much of one as is needed
         self.leader._token = Impatient()
         self.calls: list[str] = []
+        self.delay = next(DELAYS)
 
     def lead(self) -> None:
+        for _ in range(self.delay):  # add() takes longer to come to the point than leading does
+            pass
         self.leader._lead()
         self.leader._step_down()
 
