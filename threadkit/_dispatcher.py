@@ -18,6 +18,7 @@ from typing_extensions import override
 from threadkit import _arguments
 from threadkit._clock import Clock
 from threadkit._component import ComponentState
+from threadkit._coroutines import Loop
 from threadkit._crew import Crew
 from threadkit._handlers import Caller, Handler
 from threadkit._job import Job, _current, context_of
@@ -59,6 +60,7 @@ class Dispatcher(Waitlist):
         maxsize: float,
         store: JobStore,
         executor: Executor | None,
+        loop: Loop | None,
         retry: Retry,
         keep: int,
         on_stop: Literal["drain", "finish"],
@@ -66,6 +68,7 @@ class Dispatcher(Waitlist):
     ) -> None:
         self._workers = workers
         self._executor = executor
+        self._loop = loop
         self._retry = retry
         self._finishes_only = on_stop == "finish"
         self._paused = False  # written by pause() and resume(); workers look at it before each job
@@ -106,7 +109,7 @@ class Dispatcher(Waitlist):
             caller.close()
 
     def _new_caller(self) -> Caller:
-        return Caller(self._clock, self._executor)
+        return Caller(self._clock, self._executor, None if self._loop is None else self._loop.submit)
 
     def _is_called(self) -> bool:
         return self._closing or self._crew.shrinks or (not self._paused and self._store.has_ready())

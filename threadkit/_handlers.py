@@ -6,16 +6,17 @@ import contextlib
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Hashable
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from threadkit import _arguments
 from threadkit._calling import accepts, asks_for, is_async
-from threadkit._clock import Clock, closed_gate, open_gate
+from threadkit._clock import Clock
 from threadkit._errors import DuplicateName, UnknownHandler
 from threadkit._limits import Limits
 from threadkit._records import JobRecord
+from threadkit._waiting import outcome_of
 from threadkit.backoff import Retry
 
 SerialBy = Callable[[Any], Hashable]
@@ -133,22 +134,31 @@ class Caller:
     Args:
         clock: what the thread parks on while an executor works.
         executor: where handlers run; None is here.
+        start: has an event loop run the coroutine of an async handler; None runs it where plain ones run.
     """
 
-    def __init__(self, clock: Clock, executor: Executor | None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        executor: Executor | None,
+        start: Callable[[Coroutine[Any, Any, Any]], Future[Any]] | None = None,
+    ) -> None:
         self._clock = clock
         self._executor = executor
+        self._start = start
         self._runner: Any = None  # an asyncio.Runner, made with the first async handler
 
     def call(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:
         """Return what the handler returns, or raise what it raises."""
         func = handler.func
         assert func is not None  # noqa: S101 - nobody begins a job before there is one
+        if handler.is_async and self._start is not None:
+            return outcome_of(self._start(func(*arguments)), self._clock)
         if self._executor is None:
             return self._run(func, arguments) if handler.is_async else func(*arguments)
         if handler.is_async:
-            return self._call_elsewhere(self._executor, _run_coroutine, (func, *arguments))
-        return self._call_elsewhere(self._executor, func, arguments)
+            return outcome_of(self._executor.submit(_run_coroutine, func, *arguments), self._clock)
+        return outcome_of(self._executor.submit(func, *arguments), self._clock)
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -163,13 +173,6 @@ class Caller:
             self._runner = asyncio.Runner()
         # The runner would use the context of its first call for all.
         return self._runner.run(func(*arguments), context=contextvars.copy_context())
-
-    def _call_elsewhere(self, executor: Executor, func: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        future = executor.submit(func, *arguments)
-        gate = closed_gate()
-        future.add_done_callback(lambda _: open_gate(gate))
-        self._clock.park(gate, None)
-        return future.result()
 
 
 def _run_coroutine(func: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,12 +5,12 @@ What is due when is worked out in ``_due.py``, when runs begin and what becomes 
 
 from __future__ import annotations
 
-import inspect
+import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from datetime import datetime, timedelta
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -19,11 +19,13 @@ from threadkit._calling import accepts, asks_for
 from threadkit._chance import chance
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
+from threadkit._coroutines import Loop, begin, loop_for
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._recurrence import Recurrence
 from threadkit._run import DONE, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
+from threadkit._stop import StopToken
 from threadkit.backoff import Backoff
 from threadkit.events import describe
 from threadkit.health import Health, Status
@@ -60,12 +62,16 @@ class IntervalTask(BaseComponent):
         backoff: after a failed run none begins for as long as this says, though it be due; a queued one is dropped. It
             starts anew after a run that succeeds.
         executor: run it there, instead of on the scheduler's own threads. A run begins when it is handed over.
+        loop: an ``EventLoopThread`` for an async ``func``; no thread waits for it. Its run's token cancels it: where
+            the task stops, or with ``overlap="cancel"``. What observes the task must not block the loop.
         clock: where time comes from; None inherits the lifecycle's.
         random: where chance comes from, a function returning a float from 0 to 1.
 
     Raises:
-        TypeError: an argument is of the wrong kind, or ``func`` cannot be called with a run or without.
-        ValueError: an argument is out of range; or ``overlap`` is ``"cancel"``, and ``func`` takes no run with a token.
+        TypeError: an argument is of the wrong kind; ``func`` cannot be called with a run or without; or it is async and
+            has no ``loop``.
+        ValueError: an argument is out of range; ``overlap`` is ``"cancel"``, and ``func`` is not async and takes no run
+            with a token; or there are an executor and a loop.
 
     Example:
         >>> from threadkit.testing import VirtualClock
@@ -95,18 +101,20 @@ class IntervalTask(BaseComponent):
         max_runs: int | None = None,
         backoff: Backoff | None = None,
         executor: Executor | None = None,
+        loop: Loop | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        if inspect.iscoroutinefunction(_arguments.function(func, "func")):
-            raise TypeError(f"func must be a plain function: nobody would await what {func!r} returns")
+        loop = loop_for(func, "func", loop)
         wants_run = asks_for(func, "Run")
         if not accepts(func, int(wants_run)):
             raise TypeError(f"func must take one parameter, the run, or none, but {func!r} takes others")
-        if overlap == "cancel" and not wants_run:
+        if overlap == "cancel" and not wants_run and loop is None:
             raise ValueError("overlap must not be 'cancel' where func takes no run: it would not see the run's token")
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
+        if executor is not None and loop is not None:
+            raise ValueError(f"executor must not be given beside a loop, but is {executor!r}")
         source = chance if random is None else _arguments.function(random, "random")
         self._rhythm = Rhythm(
             every,
@@ -124,7 +132,7 @@ class IntervalTask(BaseComponent):
             _arguments.choice(misfire, "misfire", ("run", "skip")),
             None if max_runs is None else _arguments.count(max_runs, "max_runs"),
             None if backoff is None else _arguments.function(backoff, "backoff"),
-            executor,
+            _elsewhere(func, executor, loop),
             source,
         )
         self._run_immediately = run_immediately
@@ -292,3 +300,18 @@ class IntervalTask(BaseComponent):
         self._token._retire()
         if self._own_scheduler is not None:
             self._own_scheduler.stop()
+
+
+def _elsewhere(
+    func: Callable[..., object], executor: Executor | None, loop: Loop | None
+) -> Callable[..., Future[Any]] | None:
+    """Return what begins a run on the executor or the loop, if there is either."""
+    if loop is not None:
+        return functools.partial(begin, loop, func)
+    if executor is None:
+        return None
+
+    def submit(_: StopToken, *arguments: Any) -> Future[Any]:
+        return executor.submit(func, *arguments)  # the function alone, for it may have to travel to another process
+
+    return submit

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import BaseComponent, Phase
+from threadkit._coroutines import Loop
 from threadkit._errors import Closed
 from threadkit._waiting import Waiters
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class EventLoopThread(BaseComponent):
+class EventLoopThread(BaseComponent, Loop):
     """An asyncio event loop that runs on a thread of its own.
 
     A stop cancels what runs on the loop, and goes on until all of it has ended; then asynchronous generators and the
@@ -79,6 +80,7 @@ class EventLoopThread(BaseComponent):
             raise RuntimeError(f"loop {self.name!r} has not been started; call start() first")
         return self._loop
 
+    @override
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Have a coroutine run on the loop, in a copy of the caller's context. Callable from any thread.
 

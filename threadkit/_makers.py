@@ -18,6 +18,7 @@ from threadkit import _arguments, triggers
 from threadkit._bus import Bus
 from threadkit._clock import Clock
 from threadkit._component import Component
+from threadkit._coroutines import Loop
 from threadkit._due import Every
 from threadkit._errors import DuplicateName
 from threadkit._executor import BoundedExecutor
@@ -56,6 +57,7 @@ class ThreadOptions(Placement, total=False):
     ready: bool
     start_timeout: float | timedelta
     stop_timeout: float | timedelta | None
+    loop: Loop | None
     clock: Clock | None
 
 
@@ -70,6 +72,7 @@ class TaskOptions(Placement, total=False):
     max_runs: int | None
     backoff: Backoff | None
     executor: Executor | None
+    loop: Loop | None
     clock: Clock | None
     random: Callable[[], float] | None
 
@@ -82,6 +85,7 @@ class QueueOptions(Placement, total=False):
     on_full: OnFull
     store: JobStore | None
     executor: Executor | None
+    loop: Loop | None
     retry: Retry
     keep: int
     on_stop: Literal["drain", "finish"] | None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -281,8 +281,9 @@ class Recurrence:
     def _begin(self, due: Due) -> ActiveRun:
         """Count a run in; whoever gets it has to perform it. The lock MUST be held."""
         number = self._begun = self._begun + 1
-        # A function that takes no run sees no token, so the task's own stands in.
-        token = self._token.child(f"{self._settings.name}, run {number}") if self._settings.wants_run else self._token
+        # A function that takes no run, and runs here, has no use for a token, so the task's own stands in.
+        has_token = self._settings.wants_run or self._settings.elsewhere is not None
+        token = self._token.child(f"{self._settings.name}, run {number}") if has_token else self._token
         run = self._active[number] = ActiveRun(number, due, token)
         if number == self._settings.max_runs:
             self._close()
@@ -303,8 +304,8 @@ class Recurrence:
         while run is not None:
             run.began = self._clock.monotonic()
             self.figures.last_run_at = self._clock.now()
-            if self._settings.executor is not None:
-                if self._hand_over(run, self._settings.executor):
+            if self._settings.elsewhere is not None:
+                if self._hand_over(run, self._settings.elsewhere):
                     return
             else:
                 run.thread = threading.current_thread()
@@ -312,11 +313,11 @@ class Recurrence:
             # What is held from here on comes with a call of its own, for it found no active run to wait for.
             run = self._take_held() if self._held is not None else None
 
-    def _hand_over(self, run: ActiveRun, executor: Executor) -> bool:
-        """Have an executor perform a run. It gets the function alone, which may have to travel to another process."""
+    def _hand_over(self, run: ActiveRun, elsewhere: Callable[..., Future[Any]]) -> bool:
+        """Have an executor or an event loop perform a run; return False where it could not begin, and is settled."""
         try:
             arguments = run.arguments(self._settings, self._clock)
-            future = run.future = executor.submit(self._settings.func, *arguments)
+            future = run.future = elsewhere(run.token, *arguments)
         except BaseException as error:  # it is full, closed or broken
             self._settle(run, None, error)
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ class Settings:
     misfire: Misfire
     max_runs: int | None
     backoff: Backoff | None
-    executor: Executor | None
+    elsewhere: Callable[..., Future[Any]] | None  # begins a run, not on the scheduler's threads: f(token, *arguments)
     random: Callable[[], float]
 
 

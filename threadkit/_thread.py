@@ -16,6 +16,7 @@ from threadkit import backoff as _backoff
 from threadkit._calling import accepts, asks_for
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
+from threadkit._coroutines import Loop, loop_for, on_loop
 from threadkit._errors import StartTimeout, ThreadkitError
 from threadkit._observe import logger
 from threadkit._stop import StopToken
@@ -74,10 +75,14 @@ class ManagedThread(BaseComponent):
         start_timeout: how long ``start()`` waits for that, in seconds.
         stop_timeout: how long a lifecycle waits for the end of this thread, in seconds, within its own deadline; None
             is as long as that allows.
+        loop: an ``EventLoopThread`` for an async ``target``. The thread waits until the coroutine has ended. A stop
+            cancels the coroutine, with the reason as the message; a ``CancelledError`` that has another cause is a
+            failure.
         clock: where time comes from; None inherits the lifecycle's.
 
     Raises:
-        TypeError: ``target`` cannot be called with a token or without; or an argument is of the wrong kind.
+        TypeError: ``target`` cannot be called with a token or without, or is async and has no ``loop``; or an argument
+            is of the wrong kind.
         ValueError: an argument is out of range.
 
     Example:
@@ -108,12 +113,15 @@ class ManagedThread(BaseComponent):
         ready: bool = False,
         start_timeout: float | timedelta = 10.0,
         stop_timeout: float | timedelta | None = None,
+        loop: Loop | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._target: Callable[..., object] = _arguments.function(target, "target")
         self._wants_token = asks_for(target, "StopToken")
         if not accepts(target, int(self._wants_token)):
             raise TypeError(f"target must take one parameter, the token, or none, but {target!r} takes others")
+        if (loop := loop_for(target, "target", loop)) is not None:
+            self._target, self._wants_token = on_loop(loop, target, wants_token=self._wants_token), True
         self._restart: RestartPolicy = _arguments.choice(restart, "restart", ("never", "on_failure", "always"))
         self._backoff = _arguments.function(backoff, "backoff")
         self._max_restarts: float = (

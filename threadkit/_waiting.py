@@ -5,6 +5,8 @@
 ``Bell``      one ring wakes one idle worker: what a pool needs.
 ``Channel``   a first-in-first-out line with a bell.
 
+``outcome_of()`` waits for a future of somebody else's.
+
 ``Waiters``, ``Bell`` and ``Channel`` take no lock. Their steps are single operations on a ``dict`` or ``deque``
 (``d[k] = v``, ``d.pop(k, None)``, ``d.popitem()``, ``append``, ``popleft``, ``remove``), each of which is atomic: under
 the GIL because it is one C call that runs no Python code (gates and cells compare by identity), and on free-threaded
@@ -16,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -213,3 +216,11 @@ class Channel(Generic[T]):
             if self._items:
                 self._bell.ring()
             return item
+
+
+def outcome_of(future: Future[T], clock: Clock) -> T:
+    """Park until a future is settled; return its result, or raise its exception."""
+    gate = closed_gate()
+    future.add_done_callback(lambda _: open_gate(gate))
+    clock.park(gate, None)
+    return future.result()

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
+from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
 from threadkit._intake import OnFull
 from threadkit._job import Job
@@ -48,6 +49,8 @@ class WorkQueue(Dispatcher, Reception):
         executor: a ``concurrent.futures.Executor`` on which handlers run, as many at once as there are workers. None
             is the workers themselves. With processes, handlers, payloads and results must be picklable, and there is no
             context to ask for.
+        loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
+            of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
         keep: how many finished jobs are remembered; older ones are forgotten, but still counted.
         on_stop: what a stop finishes: ``"drain"`` or ``"finish"``; see above. None is ``"drain"`` for jobs in memory,
@@ -80,6 +83,7 @@ class WorkQueue(Dispatcher, Reception):
         on_full: OnFull = "block",
         store: JobStore | None = None,
         executor: Executor | None = None,
+        loop: Loop | None = None,
         retry: Retry = _RETRY,
         keep: int = 10_000,
         on_stop: Literal["drain", "finish"] | None = None,
@@ -97,6 +101,7 @@ class WorkQueue(Dispatcher, Reception):
             maxsize=_arguments.limit(maxsize, "maxsize"),
             store=store,
             executor=executor,
+            loop=checked(loop),
             retry=retry_of(retry),
             keep=_arguments.count(keep, "keep", minimum=0),
             on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
