@@ -109,7 +109,7 @@ def test_a_stop_of_a_token_above_cancels_too(loop: EventLoopThread) -> None:
 
 
 def test_a_body_that_ends_by_the_token_itself(loop: EventLoopThread) -> None:
-    """A body may also look at its token, or unwind by Stopping; what it raises otherwise while it stops is logged."""
+    """A body may also look at its token, and unwind by Stopping."""
     begun = Gate()
 
     async def body(running: StopToken) -> None:
@@ -256,6 +256,24 @@ def test_a_stop_cancels_an_async_run(loop: EventLoopThread) -> None:
     assert task.join(PATIENCE)
     assert sleeper.steps == ["cancelled: closing time", "cleaned up"]
     assert (task.runs, task.failures, task.state) == (1, 0, ComponentState.STOPPED)
+
+
+def test_an_async_run_that_ends_by_its_token(loop: EventLoopThread) -> None:
+    """A run that unwinds by Stopping when it is stopped has not failed."""
+    begun = Gate()
+
+    async def work(run: Run) -> None:
+        begun.open()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        run.token.raise_if_set()
+
+    task = IntervalTask(work, 60, run_immediately=True, loop=loop)
+    task.start()
+    begun.pass_through()
+    task.stop()
+    assert task.join(PATIENCE)
+    assert (task.runs, task.failures) == (1, 0)
 
 
 def test_overlap_cancels_an_async_run(loop: EventLoopThread) -> None:

@@ -30,6 +30,9 @@ T = TypeVar("T")
 class EventLoopThread(BaseComponent, Loop):
     """An asyncio event loop that runs on a thread of its own.
 
+    Give it as ``loop=`` to a ``ManagedThread``, an ``IntervalTask`` or a ``WorkQueue`` with async functions, or give
+    coroutines to ``submit()``.
+
     A stop cancels what runs on the loop, and goes on until all of it has ended; then asynchronous generators and the
     loop's default executor are closed. A coroutine that does not heed its cancellation keeps the loop from stopping,
     and is what the shutdown report shows.

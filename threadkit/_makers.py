@@ -275,6 +275,8 @@ class Makers(ABC):
     def loop(self, name: str = "loop", **placement: Unpack[Placement]) -> EventLoopThread:
         """Make an ``EventLoopThread``, an asyncio loop on a thread of its own, and add it.
 
+        It is what ``thread()``, ``every()`` and ``queue()`` take as ``loop=`` for async functions.
+
         Example:
             >>> import asyncio
             >>> from threadkit import Lifecycle

@@ -67,6 +67,22 @@ def report(run: Run) -> None:
     assert_type(run.scheduled_at, datetime)
 
 
+loop = lc.loop()
+
+
+@lc.thread("reader", loop=loop)
+async def reader(running: StopToken) -> None: ...
+
+
+@lc.every(60, loop=loop)
+async def poll(run: Run) -> int:
+    return run.number
+
+
+ManagedThread(reader, loop=loop)
+IntervalTask(poll, 60, loop=loop)
+lc.queue("async", loop=loop)
+ManagedThread(reader, loop="loop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(bare(StopToken()), int)
 assert_type(named(), str)
 report("now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the decorators leave its type alone
