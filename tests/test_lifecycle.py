@@ -304,12 +304,12 @@ def test_stuck_components_leave_resources_open(caplog: pytest.LogCaptureFixture)
     report = lc.report
     gate.open()
     assert closed == []
-    assert report.resources_left_open == ("append",)
+    assert report.resources_left_open == ("append('closed')",)
     assert not report.ok
     assert report.exit_code == 1
     text = str(report)
     assert "stuck: stuck after" in text
-    assert "left open: append" in text
+    assert "left open: append('closed')" in text
     assert "gate.pass_through()" in text
     assert report.as_dict()["components"][0]["outcome"] == "stuck"
     assert "'stuck' did not stop within" in caplog.text
