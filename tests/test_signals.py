@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 from helpers import Background
@@ -68,12 +69,63 @@ def test_what_is_ignored_stays_ignored(trap: SignalTrap) -> None:
 
 
 def test_only_the_main_thread_can(trap: SignalTrap) -> None:
-    """Outside the main thread installing is refused plainly, and restoring does nothing."""
+    """Outside the main thread installing is refused plainly, and restoring changes no handler by itself."""
     with pytest.raises(RuntimeError, match="from the main thread only"):
         Background(trap.install).result()
     with trap:
         Background(trap.restore).result()
         assert signal.getsignal(signal.SIGTERM) == trap._handle
+
+
+def test_what_another_thread_restores_is_given_back_by_the_next_signal(calls: list[tuple[int, str]]) -> None:
+    """A trap that another thread has let go passes the next signal on to its former handler, and is gone."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        former = signal.getsignal(signal.SIGTERM)
+        trap = SignalTrap(lambda *what: calls.append(what))
+        trap.install()
+        Background(trap.restore).result()
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is former
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM] * 2
+    assert calls == []
+    assert trap not in _signals._installed
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_what_another_thread_restores_is_given_back_by_the_next_trap(trap: SignalTrap) -> None:
+    """A trap that another thread has let go is cleared away before the next one looks at what it replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    left = SignalTrap(print)
+    left.install()
+    Background(left.restore).result()
+    with trap:
+        assert left not in _signals._installed
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_released_trap_that_somebody_calls_keeps_out_of_it(trap: SignalTrap) -> None:
+    """Who has taken our handler for the former one, and calls it, gets what was there before that, and no circle."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        trap.install()
+        ours = signal.getsignal(signal.SIGTERM)
+
+        def chained(signum: int, frame: FrameType | None) -> None:
+            ours(signum, frame)
+
+        signal.signal(signal.SIGTERM, chained)
+        Background(trap.restore).result()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM]
 
 
 def test_other_signals_are_none_of_its_business(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:

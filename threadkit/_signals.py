@@ -8,6 +8,10 @@ by the interpreter's wake-up descriptor and calls ``on_signal``, whatever the ma
 Neither the listener nor the handler takes a lock, and neither logs. The second signal raises ``Forced`` in the main
 thread, so it gets out of any wait there.
 
+Only the main thread can give signals back. Where another one has ended what they were taken for, that is done as soon
+as the main thread comes by: when it installs or restores anything, or at the latest when a signal strikes, which is
+then passed on to whom it belonged before.
+
 A forked child inherits handlers and descriptor, and would tell the parent's listener of its own signals. So it gives
 everything back at once.
 """
@@ -52,6 +56,7 @@ class SignalTrap:
         self._previous: dict[int, object] = {}
         self._noted: list[int] = []  # the first element is the signal that asked; append is atomic
         self._is_handled = False  # written by the main thread alone
+        self._is_released = False  # written by whoever restores; from then on the signals are others' affair
         self._listener: threading.Thread | None = None
         self._ends: tuple[socket.socket, socket.socket] | None = None
 
@@ -71,10 +76,14 @@ class SignalTrap:
         Raises:
             RuntimeError: this is not the main thread.
         """
-        if self._previous:
-            return
         if not self.is_possible():
             raise RuntimeError("signals can be handled from the main thread only; start there, or leave signals=False")
+        for trap in [*_installed]:
+            if trap._is_released:
+                trap.restore()
+        if self._previous:
+            return
+        self._is_released = False
         for name in _STOPPING:
             signum = getattr(signal, name, None)
             if signum is not None and signal.getsignal(signum) not in {signal.SIG_IGN, None}:
@@ -83,7 +92,8 @@ class SignalTrap:
         _installed[self] = None
 
     def restore(self) -> None:
-        """Give back what was taken, where nobody else has taken it since. Outside the main thread it does nothing."""
+        """Give back what was taken, where nobody else has taken it since. Another thread has the main thread do it."""
+        self._is_released = True
         if not self.is_possible():
             return
         _installed.pop(self, None)
@@ -99,13 +109,27 @@ class SignalTrap:
     ) -> None:
         self.restore()
 
-    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._is_released:
+            self._pass_on(signum, frame)
+            return
         if self._is_handled:
             raise Forced(signum)
         self._is_handled = True
         self._note(signum)
 
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+        """Give the signals back at last, and this one to whom it belonged."""
+        previous = self._previous.get(signum)
+        self.restore()
+        if callable(previous):
+            previous(signum, frame)
+        elif signal.getsignal(signum) == previous:  # the system's own way, which ends the process
+            signal.raise_signal(signum)
+
     def _note(self, signum: int) -> None:
+        if self._is_released:
+            return
         self._noted.append(signum)
         self._on_signal(signum, signal.Signals(signum).name)
 
