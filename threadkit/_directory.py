@@ -1,32 +1,46 @@
-"""What is in a lifecycle, and how it fares: components by name, their health, their figures and their events."""
+"""What is in a lifecycle, and how it fares: resources, components by name, their health, figures and events."""
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from typing_extensions import ParamSpec
+
 from threadkit import _arguments
+from threadkit._checkup import Checkup, Question
 from threadkit._clock import Clock
-from threadkit._component import Component, ComponentState
-from threadkit._errors import UnknownComponent
+from threadkit._component import Component, ComponentState, Phase
+from threadkit._errors import UnknownComponent, WouldBlock
 from threadkit._observe import Observation, Observer, Observers
 from threadkit._registry import Entry, Registry
+from threadkit._resources import Resources
 from threadkit._stop import StopToken
-from threadkit.events import describe
+from threadkit._waiting import Condition
+from threadkit.events import QuietRequested, describe
 from threadkit.health import Health, Status, worst
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Directory(ABC):
-    """The half of ``Lifecycle`` that looks at what is in it, and takes out what is no longer wanted."""
+    """The part of ``Lifecycle`` that keeps resources, looks at what is in it, and ends what is no longer wanted."""
 
+    name: str
+    _checkup: Checkup
     _clock: Clock
+    _condition: Condition
     _failures: list[BaseException]
+    _is_quiet: bool  # written by quiet(), once
     _observers: Observers
     _registry: Registry
+    _resources: Resources
+    _state: ComponentState
     _stop_timeout: float
     _token: StopToken
 
@@ -34,6 +48,78 @@ class Directory(ABC):
     @abstractmethod
     def state(self) -> ComponentState:
         """Where the lifecycle is in its life."""
+
+    @abstractmethod
+    def _refuse_closed(self) -> None: ...
+
+    def enter_context(self, cm: AbstractContextManager[T]) -> T:
+        """Enter a context manager that is left when all components have ended; the last one entered is left first.
+
+        Returns:
+            what its ``__enter__`` returned.
+
+        Raises:
+            Closed: the lifecycle has been stopped.
+            BaseException: whatever its ``__enter__`` raised.
+        """
+        self._refuse_closed()
+        return self._resources.enter(cm)
+
+    def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have ``func(*args, **kwargs)`` called when all components have ended.
+
+        Raises:
+            Closed: the lifecycle has been stopped.
+            TypeError: ``func`` cannot be called.
+        """
+        self._refuse_closed()
+        self._resources.call(func, *args, **kwargs)
+
+    def quiet(self, timeout: float | timedelta | None = None) -> bool:
+        """Stop what creates work, and let the rest go on: what stands in phases up to ``Phase.INTAKE``.
+
+        It is told and joined in the order of a stop, of which this is the first part: a ``stop()`` later goes on from
+        there. ``health()`` says ``stopping`` from now on, so that a load balancer sends nothing more. What a component
+        of a later phase requires goes on with that. What is added afterwards is started as ever, and stopped by another
+        call. Before ``start()`` there is nothing to stop.
+
+        Callable from any thread but those of the intake itself, by several at once, and again.
+
+        Args:
+            timeout: seconds to wait for the end of the intake; None takes ``stop_timeout``.
+
+        Returns:
+            True when all of it has ended. False where it has not: it was told, and ends when it can.
+
+        Raises:
+            WouldBlock: called by a thread of the intake, which would wait for itself.
+            ForkedError: the lifecycle was started by the parent process.
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+
+        Example:
+            >>> with Lifecycle() as lc:
+            ...     jobs = lc.queue()
+            ...     @lc.thread
+            ...     def intake(running):
+            ...         running.wait()
+            ...     print(lc.quiet(), lc["intake"].state.value, jobs.state.value, lc.health().is_ready)
+            True stopped running False
+        """
+        given = _arguments.timeout(timeout)
+        deadline = self._clock.monotonic() + (self._stop_timeout if given is None else given)
+        if self.state is ComponentState.NEW:
+            return True
+        with self._condition:
+            if not self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, deadline):
+                return False
+        intake = self._registry.stages(Phase.INTAKE)
+        if any(threading.current_thread() in entry.threads() for stage in intake for entry in stage):
+            raise WouldBlock("quiet()", f"a thread of the intake of lifecycle {self.name!r}", "stop()")
+        self._is_quiet = True
+        self._observers.emit(QuietRequested(component=self.name))
+        parts = list(self._registry.stop(intake, "quiet", deadline, final=False))
+        return all(part.outcome != "stuck" for part in parts)
 
     def remove(self, name: str, *, timeout: float | timedelta | None = None) -> bool:
         """Stop a component and forget it.
@@ -108,37 +194,78 @@ class Directory(ABC):
         return {name: value for name, value in figures.items() if value is not None}
 
     def health(self) -> Health:
-        """Return how well the whole is, with its ``parts``: the worst of them speaks for all."""
+        """Return how well the whole is, with its ``parts``: the worst of them speaks for all.
+
+        Checks, and what classes of yours say of their health, are asked in threads that are not the caller's, all at
+        once. No answer takes longer than ``check_timeout``: what is late counts as degraded, and is not asked again
+        before it has answered. The answer of a check is good for ``check_every`` seconds.
+        """
         state = self.state
         if state is ComponentState.NEW:
             return Health(Status.STARTING)
-        whole = worst({entry.name: _health_of(entry) for entry in self._registry})
+        whole = worst(self._examine())
         if self._failures:
             return Health(Status.FAILED, describe(self._failures[0]), whole.parts)
         if state in {ComponentState.STOPPING, ComponentState.STOPPED} and whole.is_live:
             return Health(Status.STOPPING, self._token.reason or "", whole.parts)
+        if self._is_quiet and whole.is_live:
+            return Health(Status.STOPPING, "quiet", whole.parts)
         return whole
 
+    def _examine(self) -> dict[str, Health]:
+        """Return the health of each component, by its name."""
+        words = {entry: _word_of(entry) for entry in self._registry}
+        checks = {entry: _check_of(entry, word) for entry, word in words.items()}
+        asked = [each for each in (*words.values(), *checks.values()) if isinstance(each, Question)]
+        answers = self._checkup.ask(asked)
+        healths: dict[str, Health] = {}
+        for entry, word in words.items():
+            health = word if isinstance(word, Health) else answers[word]
+            check = checks[entry]
+            if check is not None and health.is_ready:
+                health = max(health, answers[check], key=lambda each: each.status)
+            healths[entry.name] = health
+        return healths
 
-def _health_of(entry: Entry) -> Health:
-    """Ask a component, and its check; what either raises is what is wrong with it."""
+
+def _word_of(entry: Entry) -> Health | Question:
+    """Return what a component says of its health; where user code says it, the question by which that is asked."""
     component = entry.component
     try:
-        ask: Callable[[], object] | None = getattr(component, "health", None)
-        health = ask() if ask is not None else _health_by_state(entry)
-        if not isinstance(health, Health):  # a class of the user's may say it by a truth value
-            health = Health(Status.READY if health else Status.DEGRADED)
-        if entry.check is not None and health.is_ready and entry.check() is False:
-            return Health(Status.DEGRADED, "its check says no")
-    except Exception as error:  # the border of user code
+        ask: Callable[[], Health] | None = getattr(component, "health", None)
+        if ask is None:
+            return _health_by_state(entry)
+        if str(getattr(ask, "__module__", "")).startswith("threadkit."):  # ours answer at once
+            return ask()
+    except Exception as error:  # a property of the user's
         return Health(Status.DEGRADED, describe(error))
-    return health
+    return entry.questions.setdefault(  # atomic: of two who ask at once both get the same one
+        "health()", Question(entry.name, entry.phase, "health()", lambda: _said_by(component), every=0.0)
+    )
+
+
+def _said_by(component: Any) -> object:
+    said = component.health()
+    return said if isinstance(said, (Health, Status)) else bool(said)
+
+
+def _check_of(entry: Entry, word: Health | Question) -> Question | None:
+    """Return the question by which its check is asked; None where there is none, or it would be asked too early."""
+    is_ready = word.is_ready if isinstance(word, Health) else entry.up and entry.told_at is None
+    if entry.check is None or not is_ready:
+        return None
+    return entry.questions.setdefault(
+        "check",
+        Question(entry.name, entry.phase, "check", entry.check, timeout=entry.check_timeout, every=entry.check_every),
+    )
 
 
 def _health_by_state(entry: Entry) -> Health:
-    """Judge a component that has no health() of its own."""
-    if entry.failure is not None or getattr(entry.component, "state", None) is ComponentState.FAILED:
-        return Health(Status.FAILED, describe(entry.failure) if entry.failure else "")
+    """Judge a component by what is known of it from outside."""
+    if entry.failure is not None:
+        return Health(Status.FAILED, describe(entry.failure))
+    if getattr(entry.component, "state", None) is ComponentState.FAILED:
+        return Health(Status.FAILED)
     if entry.told_at is not None:
         return Health(Status.STOPPING)
     return Health(Status.READY if entry.up else Status.STARTING)

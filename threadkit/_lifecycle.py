@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Literal, TypeVar
 
-from typing_extensions import ParamSpec, override
+from typing_extensions import override
 
-from threadkit import _arguments, _exit, _fork
+from threadkit import _arguments, _budget, _exit, _fork
+from threadkit._checkup import Checkup
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import Component, ComponentState
 from threadkit._directory import Directory
@@ -31,11 +31,9 @@ from threadkit._waiting import Condition
 from threadkit.events import ComponentStuck, ShutdownFinished, Started, StopRequested, describe
 
 C = TypeVar("C", bound=Component)
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-class Lifecycle(Runner, Makers, Directory):
+class Lifecycle(Makers, Directory, Runner):
     """Holds the components of an application: starts them in order, stops them in order, and says how that went.
 
     Everything is told to stop and joined on one deadline, phase by phase; resources close last; the ``report`` names
@@ -46,9 +44,12 @@ class Lifecycle(Runner, Makers, Directory):
         name: shown in the report and the log.
         stop_timeout: seconds that a shutdown may take in all.
         start_timeout: seconds that each component has to come up.
+        phase_timeouts: seconds that phases may take to stop, as ``{Phase.WORK: 5.0}``, within ``stop_timeout``.
         on_failure: what the death of a component does: ``"stop"`` the whole, or only ``"log"`` it.
         signals: take SIGINT and SIGTERM from ``start()`` on, in the main thread; ``run_forever()`` takes them anyway.
         force_close: close the resources even where a component is stuck that may still use them.
+        check_timeout: seconds after which the answer of a check is late; ``health()`` takes no longer.
+        check_every: seconds for which the answer of a check is good.
         clock: where time comes from, also for every component that was given none.
 
     Raises:
@@ -72,20 +73,26 @@ class Lifecycle(Runner, Makers, Directory):
         *,
         stop_timeout: float | timedelta = 10.0,
         start_timeout: float | timedelta = 10.0,
+        phase_timeouts: Mapping[int, float | timedelta] | None = None,
         on_failure: Literal["stop", "log"] = "stop",
         signals: bool = False,
         force_close: bool = False,
+        check_timeout: float | timedelta = 1.0,
+        check_every: float | timedelta = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self.name: str = _arguments.text(name, "name")
         self._stop_timeout = _arguments.seconds(stop_timeout, "stop_timeout")
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
+        self._phase_timeouts = _budget.phase_timeouts(phase_timeouts)
+        self._check_timeout = _arguments.seconds(check_timeout, "check_timeout", above_zero=True)
+        self._check_every = _arguments.seconds(check_every, "check_every")
         self._on_failure = _arguments.choice(on_failure, "on_failure", ("stop", "log"))
         self._wants_signals = signals
         self._force_close = force_close
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._observers = Observers()
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry = Registry(self._clock, self._take_failure, self._phase_timeouts)
         self._reset()
 
     def _reset(self) -> None:
@@ -101,6 +108,8 @@ class Lifecycle(Runner, Makers, Directory):
         self._raised: BaseException | None = None
         self._token = StopToken(self.name, clock=self._clock)
         self._scheduler = Scheduler(self._clock)
+        self._checkup = Checkup(self._clock, self._check_timeout, self._check_every, self._observers.emit)
+        self._is_quiet = False
         self._trap = SignalTrap(lambda _, signal: self._token.set(f"signal {signal}"))
 
     @property
@@ -207,9 +216,12 @@ class Lifecycle(Runner, Makers, Directory):
         with self._condition:
             self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
             self._condition.wait_until(lambda: not self._shutting_down or self._report is not None, None)
-            if self._report is not None:
-                return self._report
-            self._shutting_down = True
+            report = self._report
+            if report is None:
+                self._shutting_down = True
+        if report is not None:
+            self._trap.restore()  # which another thread that has done all this could not do itself
+            return report
         try:
             return self._shut_down(total)
         except BaseException:  # Ctrl-C, say. Whoever waits, be it the exit hook, takes up what is left
@@ -226,6 +238,9 @@ class Lifecycle(Runner, Makers, Directory):
         phase: int | None = None,
         requires: Iterable[str | Component] = (),
         check: Callable[[], object] | None = None,
+        stop_timeout: float | timedelta | None = None,
+        check_timeout: float | timedelta | None = None,
+        check_every: float | timedelta | None = None,
     ) -> C:
         """Add a component; it is started at once if the lifecycle runs.
 
@@ -234,13 +249,18 @@ class Lifecycle(Runner, Makers, Directory):
             phase: when it stops, see ``Phase``; None takes the default of its kind.
             requires: names or components that must be up before it, and go down after it. Before the start they may be
                 named before they are added.
-            check: called by ``health()``; it raises, or returns False, where something is wrong.
+            check: asked by ``health()``; it raises, or returns False, where something is wrong, or says it by a
+                ``Health`` or a ``Status``.
+            stop_timeout: seconds that its stop may take, within the lifecycle's and its phase's.
+            check_timeout: seconds after which the answer of its check is late, within the lifecycle's.
+            check_every: seconds for which the answer of its check is good; None takes the lifecycle's.
 
         Returns:
             the component itself.
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
+            ValueError: an argument is out of range.
             DuplicateName: its name is taken.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: the lifecycle runs, and what is required is not there.
@@ -256,7 +276,16 @@ class Lifecycle(Runner, Makers, Directory):
         with self._condition:
             self._refuse_closed()
             runs = self._state is not ComponentState.NEW
-            entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
+            entry = self._registry.add(
+                component,
+                phase=phase,
+                requires=requires,
+                check=check,
+                must_exist=runs,
+                stop_timeout=stop_timeout,
+                check_timeout=check_timeout,
+                check_every=check_every,
+            )
             # Also while the others are starting: that loop goes over the components as of its beginning.
         try:
             if isinstance(component, IntervalTask):
@@ -270,29 +299,6 @@ class Lifecycle(Runner, Makers, Directory):
             self._registry.discard(entry)
             raise
         return component
-
-    def enter_context(self, cm: AbstractContextManager[T]) -> T:
-        """Enter a context manager that is left when all components have ended; the last one entered is left first.
-
-        Returns:
-            what its ``__enter__`` returned.
-
-        Raises:
-            Closed: the lifecycle has been stopped.
-            BaseException: whatever its ``__enter__`` raised.
-        """
-        self._refuse_closed()
-        return self._resources.enter(cm)
-
-    def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have ``func(*args, **kwargs)`` called when all components have ended.
-
-        Raises:
-            Closed: the lifecycle has been stopped.
-            TypeError: ``func`` cannot be called.
-        """
-        self._refuse_closed()
-        self._resources.call(func, *args, **kwargs)
 
     def __repr__(self) -> str:
         forked = self._generation != _fork.generation()
@@ -315,6 +321,7 @@ class Lifecycle(Runner, Makers, Directory):
             self._registry.dismiss(reason, deadline)
             self._scheduler.stop()
             self._scheduler.join(deadline)
+            parts += self._checkup.join(deadline)
         except Forced:
             forced = True
             parts += self._registry.give_up({part.name for part in parts})
@@ -354,22 +361,16 @@ class Lifecycle(Runner, Makers, Directory):
 
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
-        entries = list(self._registry)
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry.begin_anew()
         self._reset()
-        for entry in sorted(entries, key=lambda entry: entry.number):
-            self._registry.add(
-                entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False
-            )
+        for entry in self._registry:
             if isinstance(entry.component, IntervalTask):
                 entry.component.bind(self._scheduler)
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
-        own = [*self._scheduler.threads()]
-        for entry in self._registry:
-            own += getattr(entry.component, "threads", list)()
-        return me in own
+        own = [*self._scheduler.threads(), *self._checkup.threads()]
+        return me in own or any(me in entry.threads() for entry in self._registry)
 
     @override
     def _free_name(self, wish: str) -> str:
@@ -379,13 +380,14 @@ class Lifecycle(Runner, Makers, Directory):
     def _drop(self, component: Component) -> None:
         with contextlib.suppress(UnknownComponent):
             entry = self._registry.find(component.name)
-            if entry.component is component and not self._shutting_down:
+            if entry.component is component and entry.told_at is None:  # what was told stays for the report
                 self._registry.discard(entry)
 
     def _refuse_forked(self) -> None:
         if self._generation != _fork.generation():
             raise ForkedError("lifecycle", self.name)
 
+    @override
     def _refuse_closed(self) -> None:
         self._refuse_forked()
         if self._shutting_down or self._state.has_ended:

@@ -17,7 +17,9 @@ from threadkit._component import ComponentState
 from threadkit._report import ShutdownReport
 from threadkit._signals import Forced, SignalTrap
 from threadkit._stop import StopToken
+from threadkit._systemd import Systemd
 from threadkit.events import describe
+from threadkit.health import Health
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,6 +55,14 @@ class Runner(ABC):
         """Ask for the end; see ``Lifecycle``."""
 
     @abstractmethod
+    def quiet(self, timeout: float | timedelta | None = None) -> bool:
+        """Stop the intake only; see ``Lifecycle``."""
+
+    @abstractmethod
+    def health(self) -> Health:
+        """Return how well the whole is; see ``Lifecycle``."""
+
+    @abstractmethod
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Bring the end about; see ``Lifecycle``."""
 
@@ -71,10 +81,15 @@ class Runner(ABC):
         """
         return self.token.wait(timeout)
 
+    async def aquiet(self, timeout: float | timedelta | None = None) -> bool:
+        """Do what ``quiet()`` does, in a thread of its own, so that the event loop goes on."""
+        return await _run_off_loop(lambda: self.quiet(timeout), f"{self.name}-quiet")
+
     def run_forever(self) -> int:
         """Start if need be, wait for a stop or a signal, shut down, and return what the process should exit with.
 
-        SIGINT and SIGTERM are taken meanwhile, if this is the main thread; the second one cuts the shutdown short.
+        SIGINT and SIGTERM are taken meanwhile, if this is the main thread; the second one cuts the shutdown short. As
+        the service of systemd it says when it is up and when it stops, and feeds the watchdog while it is live.
 
         Returns:
             0, or 128 + n after signal n.
@@ -85,14 +100,22 @@ class Runner(ABC):
         trap = self._trap
         if trap.is_possible():
             trap.install()
+        systemd = Systemd()
         try:
+            systemd.tell("starting")
             if self.state is ComponentState.NEW:
                 self.start()
             with contextlib.suppress(Forced):
-                self.token.wait()
+                self._stand_by(systemd)
+            systemd.tell(f"stopping: {self.token.reason}", STOPPING=1)
             report = self.shutdown()
+            systemd.tell(str(report))
+        except BaseException as error:
+            systemd.tell(describe(error))
+            raise
         finally:
             trap.restore()
+            systemd.close()
         self._raise_failures(None)
         return 0 if report.signal is None else report.exit_code
 
@@ -139,6 +162,14 @@ class Runner(ABC):
         """Shut down before a deadline of the system's clock; return the names of what did not stop."""
         report = self.shutdown(min(self._stop_timeout, max(0.0, deadline - SYSTEM_CLOCK.monotonic())))
         return [f"{part.name!r} of lifecycle {self.name!r}" for part in report.stuck]
+
+    def _stand_by(self, systemd: Systemd) -> None:
+        """Wait for the stop, and keep systemd informed meanwhile."""
+        if not self.token.is_set():
+            systemd.tell("running", READY=1)
+        while not self.token.wait(systemd.watchdog_interval):
+            health = self.health()
+            systemd.tell(str(health), **({"WATCHDOG": 1} if health.is_live else {}))
 
     def _raise_failures(self, body: BaseException | None) -> None:
         """Raise what the components died of. ``body`` is what the ``with`` block raised, and propagates by itself."""
