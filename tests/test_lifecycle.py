@@ -718,6 +718,30 @@ def test_signals_from_start_on() -> None:
     assert other.state is ComponentState.NEW
 
 
+def test_signals_are_given_back_whoever_shuts_down() -> None:
+    """Where another thread has shut down, the next step of the main thread gives the signals back."""
+    before = signal.getsignal(signal.SIGTERM)
+    lc = Lifecycle(signals=True)
+    lc.start()
+    report = Background(lc.shutdown).result()
+    assert signal.getsignal(signal.SIGTERM) != before
+    assert lc.shutdown() is report
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_signals_of_a_former_lifecycle_are_not_those_of_the_next() -> None:
+    """A lifecycle that another thread has shut down leaves no handler under that of the next one."""
+    before = signal.getsignal(signal.SIGTERM)
+    former = Lifecycle("former", signals=True)
+    former.start()
+    Background(former.shutdown).result()
+    with Lifecycle("next", signals=True) as lc:
+        signal.raise_signal(signal.SIGTERM)
+        assert lc.wait(5)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert former.report.signal is None
+
+
 def test_second_signal_cuts_the_shutdown_short() -> None:
     """A second signal ends the waiting; who has not stopped by then is reported as stuck."""
     lc = Lifecycle(signals=True, stop_timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -75,6 +76,34 @@ def test_only_the_main_thread_can(trap: SignalTrap) -> None:
     with trap:
         Background(trap.restore).result()
         assert signal.getsignal(signal.SIGTERM) == trap._handle
+
+
+NEVER = threading.Event()
+"""Never set: a wait for it is one that signals interrupt."""
+
+
+def test_a_second_signal_that_python_takes_for_the_first_forces(trap: SignalTrap) -> None:
+    """Where the handler has run once for two signals, the listener, which hears both, has the main thread forced."""
+    with trap, pytest.raises(Forced):
+        trap._handled = -1  # as if the main thread had slept through the first
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(500):  # each may miss a signal that strikes just before it begins
+            NEVER.wait(0.01)
+
+
+def test_one_forced_for_each_repeated_signal(trap: SignalTrap) -> None:
+    """Each signal after the first forces once, however handler and listener share them."""
+    forced = 0
+    with trap:
+        for number in range(20):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+                while trap._heard <= number or trap._nudges:
+                    NEVER.wait(0.01)
+            except Forced:
+                forced += 1
+    assert forced == 19
 
 
 def test_what_another_thread_restores_is_given_back_by_the_next_signal(calls: list[tuple[int, str]]) -> None:
