@@ -315,6 +315,22 @@ def test_stuck_components_leave_resources_open(caplog: pytest.LogCaptureFixture)
     assert "'stuck' did not stop within" in caplog.text
 
 
+def test_resources_are_entered_at_once_and_left_at_the_end() -> None:
+    """enter_context() returns what the context manager gives, which stays open as long as components run."""
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def opened(name: str) -> Iterator[str]:
+        log.append(f"open {name}")
+        yield name
+        log.append(f"close {name}")
+
+    with Lifecycle() as lc:
+        assert lc.enter_context(opened("db")) == "db"
+        lc.add(Part("part", log))
+    assert log == ["open db", "start part", "stop part", "close db"]
+
+
 def test_force_close_closes_under_the_stuck() -> None:
     """With force_close=True resources close even where a component is stuck."""
     closed: list[str] = []

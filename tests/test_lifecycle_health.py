@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from helpers import Background, Gate, Parked
 
-from threadkit import Lifecycle, ManagedThread, Phase, StopToken, WouldBlock
+from threadkit import ComponentState, Lifecycle, ManagedThread, Phase, StopToken, WouldBlock
 from threadkit.health import Health, Status
 from threadkit.testing import VirtualClock
 
@@ -168,6 +168,13 @@ def test_the_worse_of_two_words_counts(own: Status, check: Status, status: Statu
         part = lc.add(Part("part"), check=lambda: check)
         part.health = lambda: Health(own)
         assert lc.health().status is status
+
+
+def test_a_state_of_failed_is_a_failure() -> None:
+    """A component that has no word of its own but says by its state that it has failed has failed."""
+    with Lifecycle() as lc:
+        lc.add(Part("part")).state = ComponentState.FAILED
+        assert health_of(lc, "part") == "failed"
 
 
 class Odd(Part):

@@ -137,6 +137,38 @@ def test_what_another_thread_restores_is_given_back_by_the_next_trap(trap: Signa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_nudge_that_comes_too_late_is_nobodys(trap: SignalTrap) -> None:
+    """A nudge that is under way when the trap is let go is not passed on: nobody has sent that signal."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        trap.install()
+        Background(trap.restore).result()
+        trap._nudges.append(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert mine == []
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM]
+
+
+def test_what_belonged_to_the_system_is_raised_anew(trap: SignalTrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that nobody had a handler for is raised again once ours is gone. (In earnest, that ends a process.)"""
+    raised: list[int] = []
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        trap.install()
+        Background(trap.restore).result()
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "raise_signal", raised.append)
+            trap._handle(signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert raised == [signal.SIGTERM]
+
+
 def test_a_released_trap_that_somebody_calls_keeps_out_of_it(trap: SignalTrap) -> None:
     """Who has taken our handler for the former one, and calls it, gets what was there before that, and no circle."""
     mine: list[int] = []
