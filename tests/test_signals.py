@@ -154,7 +154,7 @@ def test_a_nudge_that_comes_too_late_is_nobodys(trap: SignalTrap) -> None:
 
 
 def test_what_belonged_to_the_system_is_raised_anew(trap: SignalTrap, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal that nobody had a handler for is raised again once ours is gone. (In earnest, that ends a process.)"""
+    """A signal that nobody had a handler for is left to the system once our handler is gone."""
     raised: list[int] = []
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
