@@ -30,6 +30,8 @@ VALUES: dict[str, Any] = {
     "attempt": 2,
     "seconds": 0.25,
     "state": "cancelled",
+    "status": "degraded",
+    "health": "degraded: no disk",
     "policy": "reject",
     "limit": 1000,
     "rebuilds": 1,
@@ -47,6 +49,7 @@ SENTENCES = {
     "JobEnded": "queue 'jobs': job 7f3a (resize) cancelled enough",
     "HandlerFailed": "bus 'jobs': resize failed on 'file.indexed': LookupError: no",
     "MessageDropped": "bus 'jobs': a message on 'file.indexed' was dropped, since resize is too slow",
+    "HealthChanged": "the health of 'jobs' is now degraded: no disk",
     "ShutdownFinished": "'jobs' is down after 0.25 s (all well: True)",
 }
 

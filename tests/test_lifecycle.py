@@ -304,15 +304,31 @@ def test_stuck_components_leave_resources_open(caplog: pytest.LogCaptureFixture)
     report = lc.report
     gate.open()
     assert closed == []
-    assert report.resources_left_open == ("append",)
+    assert report.resources_left_open == ("append('closed')",)
     assert not report.ok
     assert report.exit_code == 1
     text = str(report)
     assert "stuck: stuck after" in text
-    assert "left open: append" in text
+    assert "left open: append('closed')" in text
     assert "gate.pass_through()" in text
     assert report.as_dict()["components"][0]["outcome"] == "stuck"
     assert "'stuck' did not stop within" in caplog.text
+
+
+def test_resources_are_entered_at_once_and_left_at_the_end() -> None:
+    """enter_context() returns what the context manager gives, which stays open as long as components run."""
+    log: list[str] = []
+
+    @contextlib.contextmanager
+    def opened(name: str) -> Iterator[str]:
+        log.append(f"open {name}")
+        yield name
+        log.append(f"close {name}")
+
+    with Lifecycle() as lc:
+        assert lc.enter_context(opened("db")) == "db"
+        lc.add(Part("part", log))
+    assert log == ["open db", "start part", "stop part", "close db"]
 
 
 def test_force_close_closes_under_the_stuck() -> None:
@@ -716,6 +732,30 @@ def test_signals_from_start_on() -> None:
     with pytest.raises(RuntimeError, match="from the main thread only"):
         Background(other.start).result()
     assert other.state is ComponentState.NEW
+
+
+def test_signals_are_given_back_whoever_shuts_down() -> None:
+    """Where another thread has shut down, the next step of the main thread gives the signals back."""
+    before = signal.getsignal(signal.SIGTERM)
+    lc = Lifecycle(signals=True)
+    lc.start()
+    report = Background(lc.shutdown).result()
+    assert signal.getsignal(signal.SIGTERM) != before
+    assert lc.shutdown() is report
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_signals_of_a_former_lifecycle_are_not_those_of_the_next() -> None:
+    """A lifecycle that another thread has shut down leaves no handler under that of the next one."""
+    before = signal.getsignal(signal.SIGTERM)
+    former = Lifecycle("former", signals=True)
+    former.start()
+    Background(former.shutdown).result()
+    with Lifecycle("next", signals=True) as lc:
+        signal.raise_signal(signal.SIGTERM)
+        assert lc.wait(5)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert former.report.signal is None
 
 
 def test_second_signal_cuts_the_shutdown_short() -> None:

@@ -65,3 +65,29 @@ def test_fixtures(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=3)
+
+
+def test_fixtures_together(pytester: pytest.Pytester) -> None:
+    """A test that asks for both fixtures, in either order or through another one, has a lifecycle on its clock."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def ticks(lifecycle, clock):
+            ticked = []
+            lifecycle.every("1h")(lambda: ticked.append(clock.monotonic()))
+            clock.advance(3 * 3600)
+            return ticked
+
+        def test_lifecycle_first(lifecycle, virtual_clock):
+            assert ticks(lifecycle, virtual_clock) == [3600, 7200, 10800]
+
+        def test_clock_first(virtual_clock, lifecycle):
+            assert ticks(lifecycle, virtual_clock) == [3600, 7200, 10800]
+
+        @pytest.mark.usefixtures("virtual_clock")
+        def test_by_a_mark(lifecycle, request):
+            assert len(ticks(lifecycle, request.getfixturevalue("virtual_clock"))) == 3
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=3)

@@ -9,7 +9,8 @@ import pytest
 from helpers import Background, Gate
 
 from threadkit import DependencyCycle, DuplicateName, Phase, StartTimeout, StopToken, SystemClock, UnknownComponent
-from threadkit._registry import Entry, Registry
+from threadkit._entry import Entry
+from threadkit._registry import Registry
 from threadkit.testing import VirtualClock
 
 

@@ -40,7 +40,8 @@ def test_all_are_closed_whatever_one_raises(caplog: pytest.LogCaptureFixture) ->
     assert left == []
     assert [str(error) for error in errors] == [f"invalid literal for int() with base 10: '{c}'" for c in "yx"]
     assert log == ["open a", "close a"]
-    assert caplog.text.count("resource 'int' failed to close") == 2
+    assert "resource int('x') failed to close" in caplog.text
+    assert "resource int('y') failed to close" in caplog.text
 
 
 def test_leaving_open_tells_the_names() -> None:
@@ -49,8 +50,39 @@ def test_leaving_open_tells_the_names() -> None:
     resources = Resources()
     resources.enter(thing("a", log))
     resources.call(log.append, "called")
-    assert resources.close(leave_open=True) == (["append", "_GeneratorContextManager"], [])
+    assert resources.close(leave_open=True) == (["append('called')", "thing()"], [])
     assert log == ["open a"]
+
+
+class Plain(contextlib.nullcontext[None]):
+    """A context manager that says nothing of itself."""
+
+
+class Named(Plain):
+    """One that does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def __repr__(self) -> str:
+        if not self.text:
+            raise ValueError("no name")
+        return self.text
+
+
+def test_what_is_left_open_has_a_name_that_tells_something() -> None:
+    """A resource goes by its own words, shortened if they are many, or by its class; a callback shows its arguments."""
+    resources = Resources()
+    resources.call(print, "bye", end="!")
+    resources.enter(Plain())
+    resources.enter(Named("<Database 'shop'>"))
+    resources.enter(Named("x" * 1000))
+    resources.enter(Named(""))
+    broken, long, named, plain, call = resources.close(leave_open=True)[0]
+    assert (call, plain, named) == ("print('bye', end='!')", "Plain", "<Database 'shop'>")
+    assert len(long) == 100
+    assert "Named" in broken
 
 
 def test_what_cannot_be_entered_or_called_is_not_kept() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 from helpers import Background
@@ -68,12 +70,123 @@ def test_what_is_ignored_stays_ignored(trap: SignalTrap) -> None:
 
 
 def test_only_the_main_thread_can(trap: SignalTrap) -> None:
-    """Outside the main thread installing is refused plainly, and restoring does nothing."""
+    """Outside the main thread installing is refused plainly, and restoring changes no handler by itself."""
     with pytest.raises(RuntimeError, match="from the main thread only"):
         Background(trap.install).result()
     with trap:
         Background(trap.restore).result()
         assert signal.getsignal(signal.SIGTERM) == trap._handle
+
+
+NEVER = threading.Event()
+"""Never set: a wait for it is one that signals interrupt."""
+
+
+def test_a_second_signal_that_python_takes_for_the_first_forces(trap: SignalTrap) -> None:
+    """Where the handler has run once for two signals, the listener, which hears both, has the main thread forced."""
+    with trap, pytest.raises(Forced):
+        trap._handled = -1  # as if the main thread had slept through the first
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(500):  # each may miss a signal that strikes just before it begins
+            NEVER.wait(0.01)
+
+
+def test_one_forced_for_each_repeated_signal(trap: SignalTrap) -> None:
+    """Each signal after the first forces once, however handler and listener share them."""
+    forced = 0
+    with trap:
+        for number in range(20):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+                while trap._heard <= number or trap._nudges:
+                    NEVER.wait(0.01)
+            except Forced:
+                forced += 1
+    assert forced == 19
+
+
+def test_what_another_thread_restores_is_given_back_by_the_next_signal(calls: list[tuple[int, str]]) -> None:
+    """A trap that another thread has let go passes the next signal on to its former handler, and is gone."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        former = signal.getsignal(signal.SIGTERM)
+        trap = SignalTrap(lambda *what: calls.append(what))
+        trap.install()
+        Background(trap.restore).result()
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is former
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM] * 2
+    assert calls == []
+    assert trap not in _signals._installed
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_what_another_thread_restores_is_given_back_by_the_next_trap(trap: SignalTrap) -> None:
+    """A trap that another thread has let go is cleared away before the next one looks at what it replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    left = SignalTrap(print)
+    left.install()
+    Background(left.restore).result()
+    with trap:
+        assert left not in _signals._installed
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_nudge_that_comes_too_late_is_nobodys(trap: SignalTrap) -> None:
+    """A nudge that is under way when the trap is let go is not passed on: nobody has sent that signal."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        trap.install()
+        Background(trap.restore).result()
+        trap._nudges.append(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert mine == []
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM]
+
+
+def test_what_belonged_to_the_system_is_raised_anew(trap: SignalTrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that nobody had a handler for is left to the system once our handler is gone."""
+    raised: list[int] = []
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        trap.install()
+        Background(trap.restore).result()
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "raise_signal", raised.append)
+            trap._handle(signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert raised == [signal.SIGTERM]
+
+
+def test_a_released_trap_that_somebody_calls_keeps_out_of_it(trap: SignalTrap) -> None:
+    """Who has taken our handler for the former one, and calls it, gets what was there before that, and no circle."""
+    mine: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: mine.append(signum))
+    try:
+        trap.install()
+        ours = signal.getsignal(signal.SIGTERM)
+
+        def chained(signum: int, frame: FrameType | None) -> None:
+            ours(signum, frame)
+
+        signal.signal(signal.SIGTERM, chained)
+        Background(trap.restore).result()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert mine == [signal.SIGTERM]
 
 
 def test_other_signals_are_none_of_its_business(trap: SignalTrap, calls: list[tuple[int, str]]) -> None:

@@ -81,6 +81,19 @@ def test_no_deadline(token: StopToken) -> None:
     assert token.remaining() is None
 
 
+def test_a_deadline_is_of_the_clock_of_the_token_that_was_set(token: StopToken, clock: VirtualClock) -> None:
+    """A descendant on a clock of its own counts down by the clock that its ancestor's deadline is of."""
+    own = VirtualClock()
+    own.advance(1000)
+    descendant = StopToken(clock=own)
+    descendant._descend_from(token)
+    token.set(deadline=clock.monotonic() + 10)
+    assert descendant.remaining() == 10.0
+    clock.advance(4)
+    own.advance(1000)
+    assert descendant.remaining() == 6.0
+
+
 def test_truth_value_is_refused(token: StopToken) -> None:
     """A token in place of a condition is an error, since it would mislead."""
     with pytest.raises(TypeError, match="no truth value: call it"):

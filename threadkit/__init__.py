@@ -2,14 +2,14 @@
 
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
-    floor 0  words         _errors _fork _arguments _chance _clock _calling
-    floor 1  values        _verdicts _durations events health _waiting _stamps _lease
+    floor 0  words         _errors _fork _arguments _chance _clock _calling _stacks
+    floor 1  values        _verdicts _durations events health _waiting _stamps _lease _systemd
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _budget _checkup
     floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _coroutines
-    floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist
-    floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
-    floor 7  wholes        _interval _executor _workqueue
+    floor 5  engines       _thread _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
+    floor 6  compositions  _submitter _dispatcher _reception _registry _recurrence
+    floor 7  wholes        _interval _executor _workqueue _directory _runner
     floor 8  the makers    _makers executors
     floor 9  half of it    _composite
     floor 10 one of many   _leader

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TypeVar
 
 from typing_extensions import override
 
 from threadkit._component import Component
 from threadkit._directory import Directory
+from threadkit._entry import Entry
 from threadkit._errors import UnknownComponent
 from threadkit._interval import IntervalTask
 from threadkit._makers import Makers
 from threadkit._observe import Observer
-from threadkit._registry import Entry
 from threadkit._scheduler import Scheduler
 from threadkit._waiting import Condition
 from threadkit.events import describe
@@ -51,6 +52,9 @@ class Composite(Makers, Directory):
         phase: int | None = None,
         requires: Iterable[str | Component] = (),
         check: Callable[[], object] | None = None,
+        stop_timeout: float | timedelta | None = None,
+        check_timeout: float | timedelta | None = None,
+        check_every: float | timedelta | None = None,
     ) -> C:
         """Add a component; it is started at once if the others run.
 
@@ -59,13 +63,18 @@ class Composite(Makers, Directory):
             phase: when it stops, see ``Phase``; None takes the default of its kind.
             requires: names or components that must be up before it, and go down after it. Before the start they may be
                 named before they are added.
-            check: called by ``health()``; it raises, or returns False, where something is wrong.
+            check: asked by ``health()``; it raises, or returns False, where something is wrong, or says it by a
+                ``Health`` or a ``Status``.
+            stop_timeout: seconds that its stop may take, within those of the whole and of its phase.
+            check_timeout: seconds after which the answer of its check is late, within those of the whole.
+            check_every: seconds for which the answer of its check is good; None takes those of the whole.
 
         Returns:
             the component itself.
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
+            ValueError: an argument is out of range.
             DuplicateName: its name is taken.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: the others run, and what is required is not there.
@@ -81,7 +90,16 @@ class Composite(Makers, Directory):
         with self._condition:
             self._refuse_closed()
             runs = self._is_up()
-            entry = self._registry.add(component, phase=phase, requires=requires, check=check, must_exist=runs)
+            entry = self._registry.add(
+                component,
+                phase=phase,
+                requires=requires,
+                check=check,
+                must_exist=runs,
+                stop_timeout=stop_timeout,
+                check_timeout=check_timeout,
+                check_every=check_every,
+            )
             # Also while the others are starting: that loop goes over the components as of its beginning.
         try:
             if self._shared_scheduler is not None:
@@ -116,7 +134,7 @@ class Composite(Makers, Directory):
     def _drop(self, component: Component) -> None:
         with contextlib.suppress(UnknownComponent):
             entry = self._registry.find(component.name)
-            if entry.component is component and not self._shutting_down:
+            if entry.component is component and entry.told_at is None:  # what was told stays for the report
                 self._registry.discard(entry)
 
 

@@ -18,17 +18,21 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from threadkit import _arguments
+from threadkit._checkup import Checkup
 from threadkit._clock import SYSTEM_CLOCK, Clock, closed_gate, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._composite import Composite
+from threadkit._entry import Entry
 from threadkit._errors import Closed
 from threadkit._exit import EXIT_TIMEOUT
 from threadkit._lease import Lease, LeaseError
 from threadkit._makers import Placement
-from threadkit._registry import Entry, Registry
+from threadkit._registry import Registry
 from threadkit._waiting import Waiters
 from threadkit.events import BecameLeader, ComponentStuck, LeadReleased, LostLead, describe
 from threadkit.health import Health, Status
+
+_CHECK_SECONDS = 1.0  # after which the answer of a check is late, and for which one is good, as in a lifecycle
 
 
 class LeaderOptions(Placement, total=False):
@@ -112,7 +116,8 @@ class Leader(BaseComponent, Composite):
     def _reset(self) -> None:
         super()._reset()
         self._lease = Lease(self.path)
-        self._registry = self._registry.copy(self._clock)
+        self._registry.begin_anew(self._clock)
+        self._checkup = Checkup(self._clock, _CHECK_SECONDS, _CHECK_SECONDS, self._emit)
         self._thread: threading.Thread | None = None
         self._milestones = Waiters()  # woken when it leads, has ended, or is told to stop
         # Both are written by the leader's thread alone, and under the condition where add() must not miss it.

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Literal, TypeVar
 
 from typing_extensions import ParamSpec, Unpack, override
 
-from threadkit import _arguments, _exit, _fork
+from threadkit import _arguments, _budget, _exit, _fork
+from threadkit._checkup import Checkup
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import ComponentState
 from threadkit._composite import Composite
+from threadkit._entry import Entry
 from threadkit._errors import Closed, ForkedError, WouldBlock
 from threadkit._leader import Leader, LeaderOptions
 from threadkit._makers import split
 from threadkit._observe import Observers
-from threadkit._registry import Entry, Registry
+from threadkit._registry import Registry
 from threadkit._report import ComponentReport, ShutdownReport
 from threadkit._resources import Resources
 from threadkit._runner import Runner
@@ -34,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lifecycle(Runner, Composite):
+class Lifecycle(Composite, Runner):
     """Holds the components of an application: starts them in order, stops them in order, and says how that went.
 
     Everything is told to stop and joined on one deadline, phase by phase; resources close last; the ``report`` names
@@ -45,9 +47,12 @@ class Lifecycle(Runner, Composite):
         name: shown in the report and the log.
         stop_timeout: seconds that a shutdown may take in all.
         start_timeout: seconds that each component has to come up.
+        phase_timeouts: seconds that phases may take to stop, as ``{Phase.WORK: 5.0}``, within ``stop_timeout``.
         on_failure: what the death of a component does: ``"stop"`` the whole, or only ``"log"`` it.
         signals: take SIGINT and SIGTERM from ``start()`` on, in the main thread; ``run_forever()`` takes them anyway.
         force_close: close the resources even where a component is stuck that may still use them.
+        check_timeout: seconds after which the answer of a check is late; ``health()`` takes no longer.
+        check_every: seconds for which the answer of a check is good.
         clock: where time comes from, also for every component that was given none.
 
     Raises:
@@ -71,20 +76,26 @@ class Lifecycle(Runner, Composite):
         *,
         stop_timeout: float | timedelta = 10.0,
         start_timeout: float | timedelta = 10.0,
+        phase_timeouts: Mapping[int, float | timedelta] | None = None,
         on_failure: Literal["stop", "log"] = "stop",
         signals: bool = False,
         force_close: bool = False,
+        check_timeout: float | timedelta = 1.0,
+        check_every: float | timedelta = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self.name: str = _arguments.text(name, "name")
         self._stop_timeout = _arguments.seconds(stop_timeout, "stop_timeout")
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
+        self._phase_timeouts = _budget.phase_timeouts(phase_timeouts)
+        self._check_timeout = _arguments.seconds(check_timeout, "check_timeout", above_zero=True)
+        self._check_every = _arguments.seconds(check_every, "check_every")
         self._on_failure = _arguments.choice(on_failure, "on_failure", ("stop", "log"))
         self._wants_signals = signals
         self._force_close = force_close
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._observers = Observers()
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry = Registry(self._clock, self._take_failure, self._phase_timeouts)
         self._reset()
 
     def _reset(self) -> None:
@@ -100,6 +111,8 @@ class Lifecycle(Runner, Composite):
         self._raised: BaseException | None = None
         self._token = StopToken(self.name, clock=self._clock)
         self._scheduler = Scheduler(self._clock)
+        self._is_quiet = False
+        self._checkup = Checkup(self._clock, self._check_timeout, self._check_every, self._observers.emit)
         self.bind(self._scheduler)
         self._trap = SignalTrap(lambda _, signal: self._token.set(f"signal {signal}"))
 
@@ -207,9 +220,12 @@ class Lifecycle(Runner, Composite):
         with self._condition:
             self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
             self._condition.wait_until(lambda: not self._shutting_down or self._report is not None, None)
-            if self._report is not None:
-                return self._report
-            self._shutting_down = True
+            report = self._report
+            if report is None:
+                self._shutting_down = True
+        if report is not None:
+            self._trap.restore()  # which another thread that has done all this could not do itself
+            return report
         try:
             return self._shut_down(total)
         except BaseException:  # Ctrl-C, say. Whoever waits, be it the exit hook, takes up what is left
@@ -286,6 +302,7 @@ class Lifecycle(Runner, Composite):
             self._registry.dismiss(reason, deadline)
             self._scheduler.stop()
             self._scheduler.join(deadline)
+            parts += self._checkup.join(deadline)
         except Forced:
             forced = True
             parts += self._registry.give_up({part.name for part in parts})
@@ -323,15 +340,13 @@ class Lifecycle(Runner, Composite):
 
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
-        self._registry = self._registry.copy(self._clock)
+        self._registry.begin_anew(self._clock)
         self._reset()
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
-        own = [*self._scheduler.threads()]
-        for entry in self._registry:
-            own += getattr(entry.component, "threads", list)()
-        return me in own
+        own = [*self._scheduler.threads(), *self._checkup.threads()]
+        return me in own or any(me in entry.threads() for entry in self._registry)
 
     @override
     def _is_up(self) -> bool:

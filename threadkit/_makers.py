@@ -44,6 +44,9 @@ class Placement(TypedDict, total=False):
     phase: int | None
     requires: Iterable[str | Component]
     check: Callable[[], object] | None
+    stop_timeout: float | timedelta | None
+    check_timeout: float | timedelta | None
+    check_every: float | timedelta | None
 
 
 class ThreadOptions(Placement, total=False):
@@ -56,7 +59,6 @@ class ThreadOptions(Placement, total=False):
     heartbeat: float | timedelta | None
     ready: bool
     start_timeout: float | timedelta
-    stop_timeout: float | timedelta | None
     loop: Loop | None
     clock: Clock | None
 
@@ -128,6 +130,9 @@ class Makers(ABC):
         phase: int | None = None,
         requires: Iterable[str | Component] = (),
         check: Callable[[], object] | None = None,
+        stop_timeout: float | timedelta | None = None,
+        check_timeout: float | timedelta | None = None,
+        check_every: float | timedelta | None = None,
     ) -> C:
         """Add a component; see ``Lifecycle``."""
 
@@ -288,6 +293,7 @@ class Makers(ABC):
 
     def _add_thread(self, target: Callable[..., object], name: str | None, options: ThreadOptions) -> None:
         placement, settings = split(options)
+        settings["stop_timeout"] = placement.pop("stop_timeout", None)  # a thread has one of its own
 
         def make(name: str) -> ManagedThread:
             return ManagedThread(target, name=name, **settings)  # type: ignore[arg-type]

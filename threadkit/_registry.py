@@ -3,8 +3,7 @@
 Order of start: from the highest phase to the lowest, in a phase as registered; what is required starts before what
 requires it, whatever their phases. Order of stop: in *stages*. A stage is what may be told to stop at the same time: a
 phase, or, where ``requires`` reaches into it, a part of one. All components of a stage are told first and joined then.
-A stage may use the time that remains, less a tenth of the whole for each later one; so stops never add up, and one
-stuck component leaves time for the others.
+How long it may take is told by ``_budget.py``; stops never add up, and one stuck component leaves time for the others.
 
 Locks: ``_condition`` guards the table and the flags of its entries. Components are called with no lock held.
 """
@@ -12,64 +11,25 @@ Locks: ``_condition`` guards the table and the flags of its entries. Components 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import math
 import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 
 from threadkit import _arguments
+from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
-from threadkit._component import BaseComponent, Component, Phase
+from threadkit._component import BaseComponent, Component, Phase, check_shape, name_of
+from threadkit._entry import Entry
 from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport, Outcome
+from threadkit._stacks import stacks_of
 from threadkit._stop import StopToken
-from threadkit._waiting import Condition
-
-_PROTOCOL = ("start", "stop", "join")
-
-
-class Entry:
-    """One registered component, and how far it has come."""
-
-    __slots__ = (
-        "check",
-        "closed",
-        "component",
-        "failure",
-        "name",
-        "number",
-        "phase",
-        "requires",
-        "starting",
-        "token",
-        "told_at",
-        "up",
-    )
-
-    def __init__(
-        self,
-        component: Component,
-        phase: int,
-        requires: tuple[str, ...],
-        check: Callable[[], object] | None,
-        number: int,
-        token: StopToken,
-    ) -> None:
-        self.component = component
-        self.name = component.name
-        self.phase = phase
-        self.requires = requires
-        self.check = check
-        self.number = number  # the order of registration
-        self.token = token  # the parent of the component's own token
-        self.failure: BaseException | None = None  # written by the component's failed() call; the last one counts
-        self.starting = False  # guarded by the registry's condition, as the two below
-        self.up = False
-        self.told_at: float | None = None
-        self.closed = False  # written by the one that stops it
+from threadkit._waiting import Condition, call_within
 
 
 class Registry:
@@ -78,10 +38,17 @@ class Registry:
     Args:
         clock: where time comes from, for all of them.
         on_failure: called with the entry and the error when a component dies.
+        phase_timeouts: seconds that phases may take to stop.
     """
 
-    def __init__(self, clock: Clock, on_failure: Callable[[Entry, BaseException], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[Entry, BaseException], None],
+        phase_timeouts: Mapping[int, float] | None = None,
+    ) -> None:
         self._clock = clock
+        self._phase_timeouts = phase_timeouts or {}
         self._on_failure = on_failure
         self._condition = Condition(clock)
         self._entries: dict[str, Entry] = {}
@@ -95,13 +62,6 @@ class Registry:
         So it can be called in a forked child, where another thread of the parent may have held the lock at the fork.
         """
         return list(self._entries.copy().values())
-
-    def copy(self, clock: Clock) -> Registry:
-        """Return one with the same components, for another life of theirs: on another clock, or in a forked child."""
-        twin = Registry(clock, self._on_failure)
-        for entry in self.snapshot():
-            twin.add(entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False)
-        return twin
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -142,25 +102,24 @@ class Registry:
         requires: Iterable[str | Component],
         check: Callable[[], object] | None,
         must_exist: bool,
+        stop_timeout: float | timedelta | None = None,
+        check_timeout: float | timedelta | None = None,
+        check_every: float | timedelta | None = None,
     ) -> Entry:
-        """Register a component; nothing is started.
+        """Register a component; nothing is started. Its keywords are those of ``Lifecycle.add()``, and one more.
 
-        Args:
-            component: it must have ``name``, ``start``, ``stop`` and ``join``.
-            phase: when it stops; None takes its own ``phase``, or the default of its kind.
-            requires: names or components that must be up before it and go down after it.
-            check: called by ``health()``; it raises, or returns False, where something is wrong.
-            must_exist: the others are up already: refuse ``requires`` that are not registered, and count the component
-                as coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
+        ``must_exist`` says that the others are up already: it refuses ``requires`` that are not registered, and counts
+        the component as coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
 
         Raises:
-            TypeError: it is no component.
+            TypeError: it is no component, or an argument is of the wrong kind.
+            ValueError: an argument is out of range.
             DuplicateName: the name, or the component itself, is registered already.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: ``must_exist``, and a required one does not.
         """
-        _check_shape(component)
-        names = tuple(_name_of(required) for required in requires)
+        check_shape(component)
+        names = tuple(name_of(required) for required in requires)
         own: int = getattr(component, "phase", getattr(component, "default_phase", Phase.BACKGROUND))
         place = _arguments.count(own if phase is None else phase, "phase", minimum=-sys.maxsize)
         if check is not None:
@@ -171,9 +130,19 @@ class Registry:
             for name in names:
                 if must_exist and name not in self._entries:
                     raise UnknownComponent(name, self._entries)
-            token = StopToken(component.name, clock=self._clock)
-            entry = Entry(component, place, names, check, self._count, token)
-            entry.starting = must_exist
+            entry = Entry(
+                component.name,
+                component,
+                place,
+                names,
+                self._count,
+                StopToken(component.name, clock=self._clock),
+                check,
+                _arguments.timeout(check_timeout, "check_timeout"),
+                None if check_every is None else _arguments.seconds(check_every, "check_every"),
+                _arguments.timeout(stop_timeout, "stop_timeout"),
+                starting=must_exist,
+            )
             self._entries[entry.name] = entry
             try:
                 if names:  # only something that requires can close a circle
@@ -183,11 +152,27 @@ class Registry:
                 raise
             self._members.add(id(component))
             self._count += 1
-        if isinstance(component, BaseComponent):
-            component.adopt(self._clock, token)
-        with contextlib.suppress(AttributeError):  # a class with __slots__ need not have a place for it
-            component.failed = lambda error: self._take_failure(entry, error)  # type: ignore[attr-defined]
+        self._adopt(entry)
         return entry
+
+    def begin_anew(self, clock: Clock) -> None:
+        """Forget what was done with them, for another life of theirs: on another clock, or in a forked child."""
+        self._clock = clock
+        self._condition = Condition(self._clock)  # another thread of the parent may have held the old one
+        for name, old in self._entries.items():
+            self._entries[name] = Entry(
+                name,
+                old.component,
+                old.phase,
+                old.requires,
+                old.number,
+                StopToken(name, clock=self._clock),
+                old.check,
+                old.check_timeout,
+                old.check_every,
+                old.stop_timeout,
+            )
+            self._adopt(self._entries[name])
 
     def check_requires(self) -> None:
         """Refuse requirements that nobody meets; called before anything starts.
@@ -239,63 +224,46 @@ class Registry:
             if isinstance(entry.component, BaseComponent):
                 entry.component.start()
             else:
-                self._start_foreign(entry, timeout)
+                deadline = deadline_after(self._clock, timeout)
+                if not call_within(self._clock, entry.component.start, deadline, f"threadkit-start-{entry.name}"):
+                    raise StartTimeout(entry.name, timeout or 0.0)
         finally:
             with self._condition:
                 entry.starting = False
                 entry.up = True  # or half up: it must be told to stop in either case
                 self._condition.notify_all()
 
-    def _start_foreign(self, entry: Entry, timeout: float | None) -> None:
-        outcome: list[BaseException | None] = []
+    def stages(self, last: int | None = None) -> list[list[Entry]]:
+        """Return what is up, or coming up, in the order in which it must be told to stop.
 
-        def run() -> None:
-            error: BaseException | None = None
-            try:
-                entry.component.start()
-            except BaseException as raised:  # handed to the caller of start()
-                error = raised
-            with self._condition:
-                outcome.append(error)
-                self._condition.notify_all()
-
-        self._clock.spawn(run, f"threadkit-start-{entry.name}")
-        deadline = deadline_after(self._clock, timeout)
+        Args:
+            last: leave out what stops in a later phase than this one; None leaves out nothing.
+        """
         with self._condition:
-            if not self._condition.wait_until(lambda: bool(outcome), deadline):
-                raise StartTimeout(entry.name, timeout or 0.0)
-        if outcome[0] is not None:
-            raise outcome[0]
+            stages = stop_stages([entry for entry in start_order(self._entries.values()) if _is_live(entry)])
+        # The first stage of each phase has a component of that phase, so the later phases begin at the first that does.
+        return [*itertools.takewhile(lambda stage: last is None or _phase_of(stage) <= last, stages)]
 
-    def stages(self) -> list[list[Entry]]:
-        """Return what is up, or coming up, in the order in which it must be told to stop."""
-        with self._condition:
-            return stop_stages([entry for entry in start_order(self._entries.values()) if _is_live(entry)])
-
-    def stop(self, stages: list[list[Entry]], reason: str | None, deadline: float) -> Iterator[ComponentReport]:
+    def stop(
+        self, stages: list[list[Entry]], reason: str | None, deadline: float, *, final: bool = True
+    ) -> Iterator[ComponentReport]:
         """Stop stage after stage; everything is told and joined before the deadline, or reported as stuck.
 
-        Yields a report for each component once that has been joined, or given up.
+        Yields a report for each component once that has been joined, or given up. What is stuck is closed too, unless
+        the stop is not ``final``: then a later one goes on with it.
         """
-        whole = deadline - self._clock.monotonic()
-        for number, stage in enumerate(stages):
-            later = len(stages) - number - 1
-            remaining = deadline - self._clock.monotonic()
-            share = min(whole / 10, remaining / (later + 1))
-            stage_deadline = deadline - share * later
-            for entry in sorted(stage, key=self._must_be_waited_for):
-                self._await_start(entry, stage_deadline)
-                self._tell(entry, reason, stage_deadline)
-            for entry in stage:
-                yield self._gather(entry, stage_deadline)
-
-    @staticmethod
-    def _must_be_waited_for(entry: Entry) -> bool:
-        """Tell whether a component must have come up before it can be told to stop. threadkit's own need not."""
-        return entry.starting and not isinstance(entry.component, BaseComponent)
+        budget = Budget(self._clock.monotonic(), deadline, len(stages), self._phase_timeouts)
+        for stage in stages:
+            limit = budget.begin_stage(self._clock.monotonic(), _phase_of(stage))
+            for entry in sorted(stage, key=_must_be_waited_for):
+                self._await_start(entry, limit.at)
+                self._tell(entry, reason, limit.at)
+            # Who has least time comes first, so that nobody is given more because others are waited for.
+            for entry in sorted(stage, key=functools.partial(self._limit_of, limit)):
+                yield self._gather(entry, self._limit_of(limit, entry), final=final)
 
     def _await_start(self, entry: Entry, deadline: float) -> None:
-        if self._must_be_waited_for(entry):
+        if _must_be_waited_for(entry):
             with self._condition:
                 self._condition.wait_until(lambda: not entry.starting, deadline)
 
@@ -311,38 +279,38 @@ class Registry:
         now = self._clock.monotonic()
         for entry in rest:
             self._tell(entry, "forced", now)
-        return [self._gather(entry, now) for entry in rest]
+        return [self._gather(entry, Limit(now, "deadline")) for entry in rest]
 
     def _tell(self, entry: Entry, reason: str | None, deadline: float) -> None:
         with self._condition:
             if entry.told_at is not None:
                 return
             entry.told_at = self._clock.monotonic()
-        entry.token.set(reason, deadline=deadline)
+        entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
         try:
             entry.component.stop(reason)
         except Exception as error:  # a stop that raises must not keep the others from being told
             entry.failure = entry.failure or error
             logger.exception("the stop() of component %r failed", entry.name)
 
-    def _gather(self, entry: Entry, deadline: float) -> ComponentReport:
+    def _limit_of(self, limit: Limit, entry: Entry) -> Limit:
+        told_at = self._clock.monotonic() if entry.told_at is None else entry.told_at
+        return min(limit, Limit(told_at + _own_timeout(entry), "stop_timeout"))
+
+    def _gather(self, entry: Entry, limit: Limit, *, final: bool = True) -> ComponentReport:
         """Join one component that has been told, and close it."""
-        own = getattr(entry.component, "stop_timeout", None)
-        told_at = entry.told_at if entry.told_at is not None else self._clock.monotonic()
-        until = deadline if own is None else min(deadline, told_at + own)
         error: BaseException | None = None
         with self._condition:  # a component that is coming up is given the time to come down
-            self._condition.wait_until(lambda: not entry.starting, until)
+            self._condition.wait_until(lambda: not entry.starting, limit.at)
         try:
-            joined = entry.component.join(max(0.0, until - self._clock.monotonic()))
+            joined = entry.component.join(max(0.0, limit.at - self._clock.monotonic()))
         except Exception as raised:  # nothing more can be waited for
             error, joined = raised, True
             logger.exception("the join() of component %r failed", entry.name)
-        seconds = self._clock.monotonic() - told_at
-        stacks = {} if joined else _stacks(entry.component)
+        seconds = self._book(entry, joined=joined)
+        stacks = {} if joined else stacks_of(entry.threads())
         work_left: int = getattr(entry.component, "work_left", int)()
-        if not entry.closed:  # a stop that was interrupted comes by a second time
-            entry.closed = True
+        if (joined or final) and self._may_close(entry):
             try:
                 getattr(entry.component, "close", _nothing)()
             except Exception as raised:
@@ -350,11 +318,50 @@ class Registry:
                 logger.exception("the close() of component %r failed", entry.name)
         error = error or entry.failure or getattr(entry.component, "failure", None)
         outcome: Outcome = "stuck" if not joined else "failed" if error is not None else "stopped"
-        return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, error)
+        over = None if joined else limit.name
+        return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, error, over)
+
+    def _book(self, entry: Entry, *, joined: bool) -> float:
+        """Return how long the end has taken so far; once it has come, that stays so, whoever joins again."""
+        with self._condition:
+            now = self._clock.monotonic()
+            told_at = now if entry.told_at is None else entry.told_at
+            seconds = now - told_at if entry.seconds is None else entry.seconds
+            if joined:
+                entry.seconds = seconds
+        return seconds
+
+    def _may_close(self, entry: Entry) -> bool:
+        """Tell whether nobody has closed it yet: a stop may be interrupted and come again, or meet another one."""
+        with self._condition:
+            was_closed, entry.closed = entry.closed, True
+        return not was_closed
+
+    def _adopt(self, entry: Entry) -> None:
+        """Answer for a component from now on."""
+        if isinstance(entry.component, BaseComponent):
+            entry.component.adopt(self._clock, entry.token)
+        with contextlib.suppress(AttributeError):  # a class with __slots__ need not have a place for it
+            entry.component.failed = lambda error: self._take_failure(entry, error)  # type: ignore[attr-defined]
 
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
         entry.failure = error
         self._on_failure(entry, error)
+
+
+def _must_be_waited_for(entry: Entry) -> bool:
+    """Tell whether a component must have come up before it can be told to stop. threadkit's own need not."""
+    return entry.starting and not isinstance(entry.component, BaseComponent)
+
+
+def _phase_of(stage: list[Entry]) -> int:
+    return max(entry.phase for entry in stage)
+
+
+def _own_timeout(entry: Entry) -> float:
+    """Return the seconds that a component's stop may take by what add() or the component itself says."""
+    own: float | None = getattr(entry.component, "stop_timeout", None)
+    return min((limit for limit in (own, entry.stop_timeout) if limit is not None), default=math.inf)
 
 
 def _is_live(entry: Entry) -> bool:
@@ -364,33 +371,5 @@ def _is_live(entry: Entry) -> bool:
     return isinstance(entry.component, BaseComponent) and entry.component.has_begun()
 
 
-def _check_shape(component: Component) -> None:
-    for name in _PROTOCOL:
-        if not callable(getattr(component, name, None)):
-            raise TypeError(f"component must have a method {name}(), but {component!r} has none")
-    if not isinstance(getattr(component, "name", None), str):
-        raise TypeError(f"component must have a name of type str, but {component!r} has none")
-    _arguments.text(component.name, "name")
-
-
-def _name_of(required: str | Component) -> str:
-    if isinstance(required, str):
-        return required
-    name = getattr(required, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"requires takes names and components, not {required!r}")
-    return name
-
-
 def _nothing() -> None:
     """Stand in for a close() that a component does not have."""
-
-
-def _stacks(component: Component) -> dict[str, str]:
-    threads: list[threading.Thread] = getattr(component, "threads", list)()
-    frames: dict[int, Any] = dict(sys._current_frames())
-    return {
-        thread.name: "".join(traceback.format_stack(frames[thread.ident]))
-        for thread in threads
-        if thread.ident in frames
-    }

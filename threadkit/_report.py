@@ -9,6 +9,7 @@ import attrs
 from threadkit.events import describe
 
 Outcome = Literal["stopped", "stuck", "failed"]
+LimitName = Literal["deadline", "phase_timeouts", "stop_timeout"]
 
 
 @attrs.frozen
@@ -23,6 +24,8 @@ class ComponentReport:
         work_left: how many pieces of work it did not finish.
         stacks: for the stuck, what each of their threads was doing, as text by the thread's name.
         error: what it died of.
+        limit: for the stuck, which limit was over first: the ``"deadline"`` of the whole (its stage's share of it),
+            the one of its phase in ``"phase_timeouts"``, or its own ``"stop_timeout"``.
 
     Example:
         >>> print(ComponentReport("jobs", phase=200, outcome="stuck", seconds=10.0, work_left=3))
@@ -36,6 +39,7 @@ class ComponentReport:
     work_left: int = 0
     stacks: dict[str, str] = attrs.field(factory=dict[str, str])
     error: BaseException | None = None
+    limit: LimitName | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; the error becomes text."""
@@ -44,6 +48,8 @@ class ComponentReport:
 
     def __str__(self) -> str:
         line = f"{self.name}: {self.outcome} after {self.seconds:.2f} s"
+        if self.limit not in {None, "deadline"}:
+            line += f" ({self.limit})"
         if self.work_left:
             line += f", {self.work_left} left undone"
         return f"{line}, {describe(self.error)}" if self.error else line

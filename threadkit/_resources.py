@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import GeneratorType
 from typing import TypeVar
 
 from typing_extensions import ParamSpec
@@ -21,18 +23,18 @@ class Resources:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _stack; nothing is called under it
-        self._stack: list[tuple[str, Callable[[], object]]] = []
+        self._stack: list[tuple[Callable[[], str], Callable[[], object]]] = []  # how to name it, how to close it
 
     def enter(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager now, and leave it in ``close()``."""
         value = cm.__enter__()
-        self._push(type(cm).__qualname__, lambda: cm.__exit__(None, None, None))
+        self._push(lambda: _text_of(cm), lambda: cm.__exit__(None, None, None))
         return value
 
     def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call ``func(*args, **kwargs)`` in ``close()``."""
         _arguments.function(func, "func")
-        self._push(_arguments.name_of(func, "callback"), lambda: func(*args, **kwargs))
+        self._push(lambda: _text_of_call(func, args, kwargs), lambda: func(*args, **kwargs))
 
     def close(self, *, leave_open: bool) -> tuple[list[str], list[BaseException]]:
         """Close all, the last one first, whatever they raise; or only tell their names.
@@ -40,23 +42,43 @@ class Resources:
         Returns:
             the names of what was left open, and what was raised.
         """
-        with self._lock:
-            if leave_open:
-                return [name for name, _ in reversed(self._stack)], []
+        if leave_open:
+            with self._lock:
+                left = self._stack[::-1]
+            return [name() for name, _ in left], []
         errors: list[BaseException] = []
         while (top := self._pop()) is not None:  # one by one, so that an interrupt loses no more than the one it struck
             name, close = top
             try:
                 close()
             except Exception as error:
-                logger.exception("resource %r failed to close", name)
+                logger.exception("resource %s failed to close", name())
                 errors.append(error)
         return [], errors
 
-    def _pop(self) -> tuple[str, Callable[[], object]] | None:
+    def _pop(self) -> tuple[Callable[[], str], Callable[[], object]] | None:
         with self._lock:
             return self._stack.pop() if self._stack else None
 
-    def _push(self, name: str, close: Callable[[], object]) -> None:
+    def _push(self, name: Callable[[], str], close: Callable[[], object]) -> None:
         with self._lock:
             self._stack.append((name, close))
+
+
+_words = reprlib.Repr()  # a line of bearable length, also for what fails to write itself down
+_words.maxother = _words.maxstring = 100
+
+
+def _text_of(cm: object) -> str:
+    """Return what a person would call a context manager: its own words, else its maker's or its class's name."""
+    generator = getattr(cm, "gen", None)
+    if isinstance(generator, GeneratorType):  # a function under contextlib.contextmanager
+        return f"{generator.__qualname__}()"
+    if type(cm).__repr__ is object.__repr__:  # an address tells nobody anything
+        return type(cm).__qualname__
+    return _words.repr(cm)
+
+
+def _text_of_call(func: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    given = [*map(_words.repr, args), *(f"{name}={_words.repr(value)}" for name, value in kwargs.items())]
+    return f"{_arguments.name_of(func, 'callback')}({', '.join(given)})"

@@ -6,18 +6,26 @@ They are sugar over ``start()``, ``stop()`` and ``shutdown()``, which the lifecy
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from threadkit._clock import SYSTEM_CLOCK
-from threadkit._component import ComponentState
+from threadkit import _arguments
+from threadkit._clock import SYSTEM_CLOCK, Clock
+from threadkit._component import ComponentState, Phase
+from threadkit._errors import WouldBlock
+from threadkit._observe import Observers
+from threadkit._registry import Registry
 from threadkit._report import ShutdownReport
 from threadkit._signals import Forced, SignalTrap
 from threadkit._stop import StopToken
-from threadkit.events import describe
+from threadkit._systemd import Systemd
+from threadkit._waiting import Condition
+from threadkit.events import QuietRequested, describe
+from threadkit.health import Health
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,10 +37,16 @@ class Runner(ABC):
     """The half of ``Lifecycle`` that drives it from a host."""
 
     name: str
+    _clock: Clock
+    _condition: Condition
+    _failures: list[BaseException]
+    _is_quiet: bool
+    _observers: Observers
+    _raised: BaseException | None
+    _registry: Registry
+    _state: ComponentState
     _stop_timeout: float
     _trap: SignalTrap
-    _failures: list[BaseException]
-    _raised: BaseException | None
 
     @property
     @abstractmethod
@@ -53,6 +67,10 @@ class Runner(ABC):
         """Ask for the end; see ``Lifecycle``."""
 
     @abstractmethod
+    def health(self) -> Health:
+        """Return how well the whole is; see ``Lifecycle``."""
+
+    @abstractmethod
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Bring the end about; see ``Lifecycle``."""
 
@@ -71,10 +89,61 @@ class Runner(ABC):
         """
         return self.token.wait(timeout)
 
+    def quiet(self, timeout: float | timedelta | None = None) -> bool:
+        """Stop what creates work, and let the rest go on: what stands in phases up to ``Phase.INTAKE``.
+
+        It is told and joined in the order of a stop, of which this is the first part: a ``stop()`` later goes on from
+        there. ``health()`` says ``stopping`` from now on, so that a load balancer sends nothing more. What a component
+        of a later phase requires goes on with that. What is added afterwards is started as ever, and stopped by another
+        call. Before ``start()`` there is nothing to stop.
+
+        Callable from any thread but those of the intake itself, by several at once, and again.
+
+        Args:
+            timeout: seconds to wait for the end of the intake; None takes ``stop_timeout``.
+
+        Returns:
+            True when all of it has ended. False where it has not: it was told, and ends when it can.
+
+        Raises:
+            WouldBlock: called by a thread of the intake, which would wait for itself.
+            ForkedError: the lifecycle was started by the parent process.
+            TypeError: ``timeout`` is no duration.
+            ValueError: ``timeout`` is negative or ``nan``.
+
+        Example:
+            >>> with Lifecycle() as lc:
+            ...     jobs = lc.queue()
+            ...     @lc.thread
+            ...     def intake(running):
+            ...         running.wait()
+            ...     print(lc.quiet(), lc["intake"].state.value, jobs.state.value, lc.health().is_ready)
+            True stopped running False
+        """
+        given = _arguments.timeout(timeout)
+        deadline = self._clock.monotonic() + (self._stop_timeout if given is None else given)
+        if self.state is ComponentState.NEW:
+            return True
+        with self._condition:
+            if not self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, deadline):
+                return False
+        intake = self._registry.stages(Phase.INTAKE)
+        if any(threading.current_thread() in entry.threads() for stage in intake for entry in stage):
+            raise WouldBlock("quiet()", f"a thread of the intake of lifecycle {self.name!r}", "stop()")
+        self._is_quiet = True
+        self._observers.emit(QuietRequested(component=self.name))
+        parts = list(self._registry.stop(intake, "quiet", deadline, final=False))
+        return all(part.outcome != "stuck" for part in parts)
+
+    async def aquiet(self, timeout: float | timedelta | None = None) -> bool:
+        """Do what ``quiet()`` does, in a thread of its own, so that the event loop goes on."""
+        return await _run_off_loop(lambda: self.quiet(timeout), f"{self.name}-quiet")
+
     def run_forever(self) -> int:
         """Start if need be, wait for a stop or a signal, shut down, and return what the process should exit with.
 
-        SIGINT and SIGTERM are taken meanwhile, if this is the main thread; the second one cuts the shutdown short.
+        SIGINT and SIGTERM are taken meanwhile, if this is the main thread; the second one cuts the shutdown short. As
+        the service of systemd it says when it is up and when it stops, and feeds the watchdog while it is live.
 
         Returns:
             0, or 128 + n after signal n.
@@ -85,14 +154,22 @@ class Runner(ABC):
         trap = self._trap
         if trap.is_possible():
             trap.install()
+        systemd = Systemd()
         try:
+            systemd.tell("starting")
             if self.state is ComponentState.NEW:
                 self.start()
             with contextlib.suppress(Forced):
-                self.token.wait()
+                self._stand_by(systemd)
+            systemd.tell(f"stopping: {self.token.reason}", STOPPING=1)
             report = self.shutdown()
+            systemd.tell(str(report))
+        except BaseException as error:
+            systemd.tell(describe(error))
+            raise
         finally:
             trap.restore()
+            systemd.close()
         self._raise_failures(None)
         return 0 if report.signal is None else report.exit_code
 
@@ -139,6 +216,14 @@ class Runner(ABC):
         """Shut down before a deadline of the system's clock; return the names of what did not stop."""
         report = self.shutdown(min(self._stop_timeout, max(0.0, deadline - SYSTEM_CLOCK.monotonic())))
         return [f"{part.name!r} of lifecycle {self.name!r}" for part in report.stuck]
+
+    def _stand_by(self, systemd: Systemd) -> None:
+        """Wait for the stop, and keep systemd informed meanwhile."""
+        if not self.token.is_set():
+            systemd.tell("running", READY=1)
+        while not self.token.wait(systemd.watchdog_interval):
+            health = self.health()
+            systemd.tell(str(health), **({"WATCHDOG": 1} if health.is_live else {}))
 
     def _raise_failures(self, body: BaseException | None) -> None:
         """Raise what the components died of. ``body`` is what the ``with`` block raised, and propagates by itself."""

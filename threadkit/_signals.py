@@ -6,7 +6,13 @@ that waits for a lock sees no signal at all. So a *listener*, a thread that is p
 by the interpreter's wake-up descriptor and calls ``on_signal``, whatever the main thread does.
 
 Neither the listener nor the handler takes a lock, and neither logs. The second signal raises ``Forced`` in the main
-thread, so it gets out of any wait there.
+thread, so it gets out of any wait there. Where that has slept through the first, Python runs the handler once for both.
+The listener hears each, so it sees that the second was not understood, and *nudges* the main thread by a signal of its
+own, which counts as none.
+
+Only the main thread can give signals back. Where another one has ended what they were taken for, that is done as soon
+as the main thread comes by: when it installs or restores anything, or at the latest when a signal strikes, which is
+then passed on to whom it belonged before.
 
 A forked child inherits handlers and descriptor, and would tell the parent's listener of its own signals. So it gives
 everything back at once.
@@ -15,6 +21,7 @@ everything back at once.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -51,7 +58,12 @@ class SignalTrap:
         self._on_signal = on_signal
         self._previous: dict[int, object] = {}
         self._noted: list[int] = []  # the first element is the signal that asked; append is atomic
-        self._is_handled = False  # written by the main thread alone
+        self._handled = 0  # signals that the handler has run for; written by the main thread alone, as the next
+        self._forced = 0  # how many of them, after the first, have raised Forced
+        self._heard = 0  # signals that the listener has heard of; written by the listener alone
+        self._nudges: list[int] = []  # signals of the listener's that are on their way; append and pop are atomic
+        self._is_released = False  # written by whoever restores; from then on the signals are others' affair
+        self._main_thread = 0  # its identity, once the trap has been installed there
         self._listener: threading.Thread | None = None
         self._ends: tuple[socket.socket, socket.socket] | None = None
 
@@ -71,10 +83,15 @@ class SignalTrap:
         Raises:
             RuntimeError: this is not the main thread.
         """
-        if self._previous:
-            return
         if not self.is_possible():
             raise RuntimeError("signals can be handled from the main thread only; start there, or leave signals=False")
+        for trap in [*_installed]:
+            if trap._is_released:
+                trap.restore()
+        if self._previous:
+            return
+        self._is_released = False
+        self._main_thread = threading.get_ident()
         for name in _STOPPING:
             signum = getattr(signal, name, None)
             if signum is not None and signal.getsignal(signum) not in {signal.SIG_IGN, None}:
@@ -83,7 +100,8 @@ class SignalTrap:
         _installed[self] = None
 
     def restore(self) -> None:
-        """Give back what was taken, where nobody else has taken it since. Outside the main thread it does nothing."""
+        """Give back what was taken, where nobody else has taken it since. Another thread has the main thread do it."""
+        self._is_released = True
         if not self.is_possible():
             return
         _installed.pop(self, None)
@@ -99,13 +117,31 @@ class SignalTrap:
     ) -> None:
         self.restore()
 
-    def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        if self._is_handled:
-            raise Forced(signum)
-        self._is_handled = True
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        is_nudge = _take(self._nudges)
+        if self._is_released:
+            if not is_nudge:
+                self._pass_on(signum, frame)
+            return
+        self._handled += not is_nudge
         self._note(signum)
+        repeats = max(self._handled, self._heard) - 1
+        if repeats > self._forced:
+            self._forced = repeats
+            raise Forced(signum)
+
+    def _pass_on(self, signum: int, frame: FrameType | None) -> None:
+        """Give the signals back at last, and this one to whom it belonged."""
+        previous = self._previous.get(signum)
+        self.restore()
+        if callable(previous):
+            previous(signum, frame)
+        elif signal.getsignal(signum) == previous:  # the system's own way, which ends the process
+            signal.raise_signal(signum)
 
     def _note(self, signum: int) -> None:
+        if self._is_released:
+            return
         self._noted.append(signum)
         self._on_signal(signum, signal.Signals(signum).name)
 
@@ -124,9 +160,20 @@ class SignalTrap:
         self._listener = SYSTEM_CLOCK.spawn(lambda: self._hear(ours), "threadkit-signals")
 
     def _hear(self, ours: socket.socket) -> None:
+        echoes = 0  # of nudges, which are heard as well
         while heard := ours.recv(1):  # nothing: hung up
-            if heard[0] in self._previous:  # other signals that have a handler are told here too
-                self._note(heard[0])
+            signum = heard[0]
+            if signum not in self._previous:
+                continue  # other signals that have a handler are told here too
+            if echoes:
+                echoes -= 1
+                continue
+            self._heard += 1
+            self._note(signum)
+            if self._heard - 1 > self._forced and not self._is_released and sys.platform != "win32":
+                echoes += 1
+                self._nudges.append(signum)
+                signal.pthread_kill(self._main_thread, signum)
 
     def _hang_up(self) -> None:
         if self._ends is None or self._listener is None:
@@ -156,6 +203,14 @@ class SignalTrap:
             theirs.close()
             ours.close()
         self._give_back()
+
+
+def _take(nudges: list[int]) -> bool:
+    try:
+        nudges.pop()
+    except IndexError:
+        return False
+    return True
 
 
 def _unplug(end: socket.socket) -> None:

@@ -35,11 +35,12 @@ _logger = logging.getLogger("threadkit")
 class _Stop:
     """Why a token was set, and until when what runs has time. Never changed after it is made."""
 
-    __slots__ = ("deadline", "reason")
+    __slots__ = ("clock", "deadline", "reason")
 
-    def __init__(self, reason: str | None, deadline: float | None) -> None:
+    def __init__(self, reason: str | None, deadline: float | None, clock: Clock) -> None:
         self.reason = reason
         self.deadline = deadline
+        self.clock = clock  # whose seconds the deadline is in: a child that looks at it may have another
 
 
 class StopToken:
@@ -105,7 +106,7 @@ class StopToken:
         cause = self._cause()
         if cause is None or cause.deadline is None:
             return None
-        return max(0.0, cause.deadline - self._clock.monotonic())
+        return max(0.0, cause.deadline - cause.clock.monotonic())
 
     def set(self, reason: str | None = None, *, deadline: float | None = None) -> None:
         """Ask for a stop: wake who waits, and hand the ``on_stop`` callbacks to the stopper thread. Returns at once.
@@ -114,10 +115,10 @@ class StopToken:
 
         Args:
             reason: why, in a few words.
-            deadline: until when, in seconds of the clock's ``monotonic()``; what ``remaining()`` counts down to.
+            deadline: until when, in seconds of this token's clock; what ``remaining()`` counts down to.
         """
         if self._cause() is None:
-            self._stops.append(_Stop(reason, deadline))
+            self._stops.append(_Stop(reason, deadline, self._clock))
         self._spread()
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
@@ -265,7 +266,7 @@ class StopToken:
                 expires, first = token._expires, token
         if expires is None or self._clock.monotonic() < expires:
             return None
-        first._stops.append(_Stop("timed out", expires))
+        first._stops.append(_Stop("timed out", expires, first._clock))
         return first._stops[0]
 
     def _expiry(self) -> float | None:

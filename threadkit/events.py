@@ -312,6 +312,24 @@ class LostLead(LeaderEvent):
 
 
 @_event
+class HealthChanged(Event):
+    """What a component's check says is another thing than when it was last asked."""
+
+    status: str
+    health: str
+    level = logging.WARNING
+    sentence = "the health of {component!r} is now {health}"
+
+
+class QuietRequested(Event):
+    """A lifecycle was asked to stop its intake, and to go on otherwise."""
+
+    __slots__ = ()
+    level = logging.INFO
+    sentence = "{component!r} is asked to stop its intake"
+
+
+@_event
 class StopRequested(Event):
     """A lifecycle was asked to stop."""
 

@@ -134,6 +134,141 @@ def test_a_signal_during_the_start_is_safe(programs: list[Program]) -> None:
     assert program.end() == (143, "stopped\n", "")
 
 
+def test_a_signal_during_the_start_of_run_forever_is_safe(programs: list[Program]) -> None:
+    """A SIGTERM that comes while run_forever() starts components keeps the rest from starting, and ends with 143."""
+    program = run(
+        """
+        import sys
+        from threadkit import Lifecycle, Phase
+
+        lc = Lifecycle()
+
+        @lc.thread(ready=True, phase=Phase.BACKGROUND)
+        def slow(running):
+            print("starting")
+            lc.wait(10)
+            running.ready()
+            running.wait()
+            print("stopped")
+
+        lc.thread(lambda running: print("never"))
+        sys.exit(lc.run_forever())
+        """,
+        programs,
+    )
+    program.wait_for("starting")
+    began = time.monotonic()
+    program.send(signal.SIGTERM)
+    assert program.end()[0] == 143
+    assert time.monotonic() - began < 5
+
+
+STUCK = """
+    import threading
+    from threadkit import Lifecycle
+
+    lc = Lifecycle(stop_timeout=60)
+
+    @lc.thread
+    def stuck(running):
+        running.wait()
+        print("stopping")
+        threading.Event().wait()
+
+    lc.thread("boss")(lambda running: lc.stop("done"))
+    code = lc.run_forever()
+    print(lc.report.reason, lc.report.forced, [part.name for part in lc.report.stuck])
+    raise SystemExit(code)
+"""
+
+
+def test_signals_during_a_stuck_stop(programs: list[Program]) -> None:
+    """A stop that nobody signalled and that is stuck is asked by the first SIGTERM, and forced by the second."""
+    program = run(STUCK, programs)
+    program.wait_for("stopping")
+    program.send(signal.SIGTERM)
+    time.sleep(0.5)
+    assert program.process.poll() is None
+    began = time.monotonic()
+    program.send(signal.SIGTERM)
+    status, out, _ = program.end()
+    assert (status, out) == (143, "done True ['stuck']\n")
+    assert time.monotonic() - began < 5
+
+
+def test_two_signals_at_once(programs: list[Program]) -> None:
+    """Two signals that come together end a service, be it in order or by force."""
+    program = run(SERVICE, programs)
+    program.wait_for("ready")
+    time.sleep(0.2)
+    program.send(signal.SIGTERM)
+    program.send(signal.SIGINT)
+    status, out, _ = program.end()
+    assert status in {143, 130}
+    assert out in {"signal SIGTERM\n", "signal SIGINT\n"}
+
+
+def test_several_failures_are_one_group_and_a_status_of_one(programs: list[Program]) -> None:
+    """Where several components die, run_forever() raises all of it in one group, and the process exits with 1."""
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle, Phase
+
+        lc = Lifecycle("app")
+        both = threading.Barrier(3)
+
+        @lc.thread(phase=Phase.BACKGROUND)
+        def one():
+            both.wait()
+            raise ValueError("first")
+
+        @lc.thread(phase=Phase.BACKGROUND)
+        def two():
+            both.wait()
+            raise LookupError("second")
+
+        @lc.thread(ready=True)
+        def last(running):
+            both.wait()
+            lc["one"].join(5), lc["two"].join(5)
+            running.ready()
+
+        lc.callback(int, "third")
+        lc.run_forever()
+        """,
+        programs,
+    )
+    status, _, err = program.end()
+    assert status == 1
+    group = err[err.rindex("ExceptionGroup: lifecycle 'app' failed (3 sub-exceptions)") :]
+    for line in ("ValueError: first", "LookupError: second", "invalid literal for int() with base 10: 'third'"):
+        assert line in group, err
+
+
+def test_signals_are_the_programs_again_after_another_thread_has_shut_down(programs: list[Program]) -> None:
+    """A shutdown by another thread leaves a program that SIGTERM ends as it ends any other."""
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle
+
+        lc = Lifecycle(signals=True)
+        lc.start()
+        other = threading.Thread(target=lc.shutdown)
+        other.start()
+        other.join()
+        print("ready")
+        threading.Event().wait(60)
+        """,
+        programs,
+    )
+    program.wait_for("ready")
+    time.sleep(0.2)
+    program.send(signal.SIGTERM)
+    assert program.end() == (-signal.SIGTERM, "", "")
+
+
 def test_a_second_signal_forces(programs: list[Program]) -> None:
     """A second signal ends a shutdown that is stuck, at once, and the program tells who was stuck."""
     program = run(
@@ -249,13 +384,17 @@ def test_start_in_another_thread(programs: list[Program]) -> None:
 FORK = """
     import os
     import sys
+    import logging
+    import threading
     import warnings
-    from threadkit import ForkedError, Lifecycle
+    from threadkit import ForkedError, Lifecycle, WorkQueue
 
     warnings.simplefilter("ignore", DeprecationWarning)
     lc = Lifecycle()
     jobs = lc.queue(workers=1)
     jobs.handler("pid")(lambda payload: os.getpid())
+    lc.add(WorkQueue("checked"), check=lambda: os.getpid() != parent or door.wait())
+    parent, door = os.getpid(), threading.Event()
     ticks = []
     lc.every(1, run_immediately=True)(lambda: ticks.append(os.getpid()))
     {before}
@@ -266,6 +405,8 @@ FORK = """
         assert jobs.submit("pid").result(timeout=5) == os.getpid()
         while os.getpid() not in ticks:
             lc.wait(0.01)
+        assert str(lc.health()) == "ready"
+        assert lc.quiet()
         assert lc.shutdown().ok
         sys.exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -283,7 +424,8 @@ def test_fork_before_the_start(programs: list[Program]) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_fork_after_the_start(programs: list[Program]) -> None:
     """In a child of a running lifecycle its use raises, until start() makes it the child's own; the parent goes on."""
-    child = """for use in (lc.shutdown, jobs.stats, lambda: jobs.submit("pid"), lambda: lc.add(None)):
+    child = """uses = lc.shutdown, lc.quiet, lc.health, jobs.stats, lambda: jobs.submit("pid"), lambda: lc.add(None)
+        for use in uses:
             try:
                 use()
             except ForkedError:
@@ -291,7 +433,9 @@ def test_fork_after_the_start(programs: list[Program]) -> None:
             else:
                 sys.exit(f"{use} did not raise")"""
     after = 'assert jobs.submit("pid").result(timeout=5) == os.getpid(); assert lc.shutdown().ok'
-    source = FORK.format(before="lc.start()", child=child, after=after)
+    source = FORK.format(
+        before="logging.disable(); lc.start(); lc.health(); door.set(); lc.quiet()", child=child, after=after
+    )
     assert run(source, programs).end() == (0, "", "")
 
 

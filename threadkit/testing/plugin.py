@@ -33,11 +33,15 @@ def virtual_clock() -> VirtualClock:
 
 
 @pytest.fixture
-def lifecycle() -> Iterator[Lifecycle]:
-    """Give a running lifecycle; what is added to it is stopped after the test, and must stop within 5 s."""
+def lifecycle(request: pytest.FixtureRequest) -> Iterator[Lifecycle]:
+    """Give a running lifecycle; what is added to it is stopped after the test, and must stop within 5 s.
+
+    Where the test has the fixture ``virtual_clock`` as well, by whatever way, the lifecycle lives on that.
+    """
     from threadkit import Lifecycle
 
-    with Lifecycle("test", stop_timeout=5.0) as lc:
+    clock = request.getfixturevalue("virtual_clock") if "virtual_clock" in request.fixturenames else None
+    with Lifecycle("test", stop_timeout=5.0, clock=clock) as lc:
         yield lc
     assert lc.report is not None
     assert not lc.report.stuck, str(lc.report)

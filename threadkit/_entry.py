@@ -1,0 +1,40 @@
+"""``Entry``: what a registry knows of one component."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import attrs
+
+from threadkit._checkup import Question
+from threadkit._component import Component
+from threadkit._stop import StopToken
+
+
+@attrs.define(eq=False)
+class Entry:
+    """One registered component, and how far it has come."""
+
+    name: str
+    component: Component
+    phase: int
+    requires: tuple[str, ...]
+    number: int  # the order of registration
+    token: StopToken  # the parent of the component's own token
+    check: Callable[[], object] | None = None
+    check_timeout: float | None = None
+    check_every: float | None = None
+    stop_timeout: float | None = None
+    questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what its health is asked by
+    failure: BaseException | None = None  # written by the component's failed() call; the last one counts
+    starting: bool = False  # guarded by the registry's condition, as all below
+    up: bool = False
+    told_at: float | None = None
+    seconds: float | None = None  # from being told until it was joined
+    closed: bool = False
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that the component has at this moment, if it can tell."""
+        threads: list[threading.Thread] = getattr(self.component, "threads", list)()
+        return threads
