@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_type
 
 from threadkit import (
@@ -18,6 +18,7 @@ from threadkit import (
     Leader,
     Lifecycle,
     ManagedThread,
+    Phase,
     Retry,
     Run,
     ShutdownReport,
@@ -26,6 +27,7 @@ from threadkit import (
     backoff,
     triggers,
 )
+from threadkit.health import Health, Status
 from threadkit.testing import InlineExecutor, VirtualClock
 
 
@@ -48,6 +50,9 @@ assert_type(lc.get("jobs", WorkQueue), WorkQueue)
 lc.leader()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 assert_type(lc["jobs"], Component)
 assert_type(lc.call_later(5, print, "late"), IntervalTask)
+assert_type(lc.quiet(timeout=1), bool)
+assert_type(Lifecycle(phase_timeouts={Phase.WORK: 5, 7: timedelta(seconds=1)}, check_timeout=1).health(), Health)
+lc.executor(check=lambda: Status.READY, check_timeout=0.5, check_every=60, stop_timeout=timedelta(seconds=1))
 lc.queue(speed=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 lc.call_later(5, add, "two", 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
