@@ -20,14 +20,14 @@ import pytest
 
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
-    0: "_errors _fork _arguments _chance _clock _calling",
+    0: "_errors _fork _arguments _chance _clock _calling _stacks",
     1: "_verdicts _durations events health _waiting _stamps",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
-    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits",
-    4: "_component stores _resources _run _mailbox _lane _job _handlers",
-    5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist",
-    6: "_submitter _recurrence _dispatcher _reception _directory _runner",
-    7: "_interval _executor _workqueue",
+    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _restarts _pulse",
+    4: "_component stores _resources _run _mailbox _lane _job _handlers _body",
+    5: "_supervised _member _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist",
+    6: "_thread _supervisor _submitter _recurrence _dispatcher _reception _directory _runner",
+    7: "_group _interval _executor _workqueue",
     8: "_makers executors",
     9: "_lifecycle",
     10: "__init__",  # The door.

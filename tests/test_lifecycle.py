@@ -28,6 +28,7 @@ from threadkit import (
     Phase,
     ShutdownReport,
     StopToken,
+    ThreadGroup,
     UnknownComponent,
     WorkQueue,
     WouldBlock,
@@ -513,6 +514,7 @@ def test_makers_make_and_add() -> None:
     ("options", "component", "given"),
     [
         (_makers.ThreadOptions, ManagedThread, {"target", "name"}),
+        (_makers.ThreadGroupOptions, ThreadGroup, {"name", "strategy"}),
         (_makers.TaskOptions, IntervalTask, {"func", "every", "name"}),
         (_makers.QueueOptions, WorkQueue, {"name"}),
         (_makers.ExecutorOptions, BoundedExecutor, {"name"}),

@@ -22,8 +22,9 @@ from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._recurrence import Recurrence
-from threadkit._run import DONE, Misfire, Overlap, Run, Settings, TaskStats
+from threadkit._run import Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
+from threadkit._verdicts import DONE
 from threadkit.backoff import Backoff
 from threadkit.events import describe
 from threadkit.health import Health, Status

@@ -85,7 +85,7 @@ class Lifecycle(Runner, Makers, Directory):
         self._force_close = force_close
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._observers = Observers()
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry = Registry(self._clock, self._take_failure, self.stop)
         self._reset()
 
     def _reset(self) -> None:
@@ -355,7 +355,7 @@ class Lifecycle(Runner, Makers, Directory):
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
         entries = list(self._registry)
-        self._registry = Registry(self._clock, self._take_failure)
+        self._registry = Registry(self._clock, self._take_failure, self.stop)
         self._reset()
         for entry in sorted(entries, key=lambda entry: entry.number):
             self._registry.add(

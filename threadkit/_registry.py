@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
@@ -25,6 +22,7 @@ from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, Unkn
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport, Outcome
+from threadkit._stacks import stacks_of
 from threadkit._stop import StopToken
 from threadkit._waiting import Condition
 
@@ -78,11 +76,18 @@ class Registry:
     Args:
         clock: where time comes from, for all of them.
         on_failure: called with the entry and the error when a component dies.
+        on_stop_all: called with a reason when a component wants everything to stop.
     """
 
-    def __init__(self, clock: Clock, on_failure: Callable[[Entry, BaseException], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[Entry, BaseException], None],
+        on_stop_all: Callable[[str], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._on_failure = on_failure
+        self._on_stop_all = on_stop_all
         self._condition = Condition(clock)
         self._entries: dict[str, Entry] = {}
         self._members: set[int] = set()  # the ids of the registered components, which their entries keep alive
@@ -173,6 +178,9 @@ class Registry:
             component.adopt(self._clock, token)
         with contextlib.suppress(AttributeError):  # a class with __slots__ need not have a place for it
             component.failed = lambda error: self._take_failure(entry, error)  # type: ignore[attr-defined]
+        if not callable(getattr(type(component), "stop_all", None)):  # a method of the user's own is not overwritten
+            with contextlib.suppress(AttributeError):
+                component.stop_all = self._on_stop_all  # type: ignore[attr-defined]
         return entry
 
     def check_requires(self) -> None:
@@ -325,7 +333,7 @@ class Registry:
             error, joined = raised, True
             logger.exception("the join() of component %r failed", entry.name)
         seconds = self._clock.monotonic() - told_at
-        stacks = {} if joined else _stacks(entry.component)
+        stacks = {} if joined else stacks_of(getattr(entry.component, "threads", list)())
         work_left: int = getattr(entry.component, "work_left", int)()
         if not entry.closed:  # a stop that was interrupted comes by a second time
             entry.closed = True
@@ -370,13 +378,3 @@ def _name_of(required: str | Component) -> str:
 
 def _nothing() -> None:
     """Stand in for a close() that a component does not have."""
-
-
-def _stacks(component: Component) -> dict[str, str]:
-    threads: list[threading.Thread] = getattr(component, "threads", list)()
-    frames: dict[int, Any] = dict(sys._current_frames())
-    return {
-        thread.name: "".join(traceback.format_stack(frames[thread.ident]))
-        for thread in threads
-        if thread.ident in frames
-    }
