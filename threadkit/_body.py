@@ -209,7 +209,7 @@ class Body:
     """
 
     __slots__ = (
-        "_owner", "_present", "abandoned", "call", "clock", "is_over", "is_ready", "name", "part", "restarts",
+        "_keeper", "_owner", "_present", "abandoned", "call", "clock", "is_over", "is_ready", "name", "part", "restarts",
         "supervision", "thread", "token", "up", "waits_after"
     )  # fmt: skip
 
@@ -222,6 +222,7 @@ class Body:
         self.token = token
         self.supervision = supervision
         self._owner = weakref.ref(owner)
+        self._keeper: Owner | None = None  # the owner, from the end of the last call to its own
         self.thread: threading.Thread | None = None  # the one that lives it
         self._present: dict[threading.Thread, None] = {}  # all that are inside; single steps, each atomic
         self.up: StopToken | None = token.child() if part.waits_for_ready else None  # set when start() need not wait
@@ -335,7 +336,7 @@ class Body:
             self.part.farewell()
         del self._present[me]
         if self.is_over and not self._present:  # the last two may both find it so; once is as good as twice
-            owner = self._owner()
+            owner, self._keeper = self._keeper or self._owner(), None
             if owner is not None:
                 owner._end()
             self.supervision.on_gone()
@@ -381,7 +382,7 @@ class Body:
     def _conclude(self, error: BaseException | None) -> bool:
         """There is no next call. What is a failure is told at once, though a thread that was given up may go on."""
         self.is_over = True  # first, and then the look at the owner; see ManagedThread.__del__
-        owner = self._owner()
+        owner = self._keeper = self._owner()
         if error is None:
             pass
         elif owner is None:

@@ -182,15 +182,6 @@ class ThreadGroup(Supervised):
         Raises:
             DuplicateName: the name is taken.
             Closed: the group has been stopped, or has failed.
-
-        Example:
-            >>> with ThreadGroup("feeds") as feeds:
-            ...     prices = feeds.group("prices", "one_for_all")
-            ...     @prices.thread
-            ...     def read(running):
-            ...         running.wait()
-            ...     len(feeds), len(prices)
-            (1, 1)
         """
         return self.add(ThreadGroup(name, strategy, **options))
 
@@ -387,6 +378,8 @@ class ThreadGroup(Supervised):
                 del self._places[child.name]
 
     def _add_thread(self, target: Callable[..., object], name: str | None, options: ChildOptions) -> None:
+        if strangers := sorted(options.keys() - ChildOptions.__annotations__.keys()):
+            raise TypeError(f"{', '.join(strangers)} must be given to group {self.name!r}, not to its children")
         settings: ChildOptions = {"restart": "on_failure", **options}
         if name is not None:
             self.add(ManagedThread(target, name=name, **settings))

@@ -211,9 +211,9 @@ class ManagedThread(Supervised):
         )
 
     def _is_dropped(self) -> bool:
-        """Return True where the body goes on, and nobody answers for it."""
+        """Return True where it has not ended, and nobody answers for it."""
         try:
             ours = self._generation == _fork.generation() and self._host_token is None
         except AttributeError:  # it was refused when it was made
             return False
-        return ours and not self._over and not self._body.is_over
+        return ours and not self._over

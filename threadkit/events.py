@@ -129,7 +129,7 @@ class GroupRestarted(Event):
     others: str
     delay: float
     level = logging.WARNING
-    sentence = "group {component!r}: since {culprit!r} ended, {others} are ended too; all again in {delay:.3g} s"
+    sentence = "group {component!r}: {culprit!r} ended, and {others} with it; again in {delay:.3g} s"
 
 
 @_event
