@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import Background, Gate
+from helpers import PATIENCE, Background, Gate
 
 from threadkit import (
     Closed,
@@ -88,6 +88,20 @@ class Scene:
 def _hooks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # The stopper thread is on the machine's clock, which a virtual clock does not wait for.
     monkeypatch.setattr("threadkit._stop.run_soon", lambda callback: callback())
+
+
+@pytest.fixture
+def arrival(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Gate]:
+    """Return a function that gives the gate which opens when the supervisor has a message about a child."""
+    gates: dict[str, Gate] = {}
+    put = Inbox.put
+
+    def put_and_open(inbox: Inbox, message: Any) -> None:
+        put(inbox, message)
+        gates.setdefault(message.member.child.name, Gate()).open()
+
+    monkeypatch.setattr(Inbox, "put", put_and_open)
+    return lambda name: gates.setdefault(name, Gate())
 
 
 @pytest.mark.parametrize(
@@ -368,27 +382,19 @@ def test_sibling_that_does_not_heed_delays_the_restart_and_not_a_stop() -> None:
 
 
 def test_failure_of_another_during_a_restart_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    arrival: Callable[[str], Gate], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of two that fail at once in one group one is the culprit, and the failure of the other is written down."""
     scene = Scene("one_for_all")
     scene.add("a", "b")
-    both_have_ended = Gate()
-    put = Inbox.put
-
-    def watch(inbox: Inbox, message: Any) -> None:
-        put(inbox, message)
-        if message.member.child.name == "b":
-            both_have_ended.open()
 
     def let_b_fail(event: events.Event) -> None:  # on the supervisor's thread, before it tells anybody to end
         if isinstance(event, events.Restarted):
             scene.wake["b"].set()
-            both_have_ended.pass_through()
+            arrival("b").pass_through()
 
     with scene.group as group:
         scene.settle()
-        monkeypatch.setattr(Inbox, "put", watch)
         group.observe(let_b_fail)
         scene.orders["b"] = [OSError("two")]
         scene.order("a", OSError("one"))
@@ -396,6 +402,28 @@ def test_failure_of_another_during_a_restart_is_not_lost(
         assert scene.written() == "+a +a +b +b -a -b"
         assert group.restarts == 1
     assert "'a' ended (OSError: one); restart 1 in 1 s" in caplog.text
+    assert "thread 'b' of group 'group' failed while its group ended it: OSError: two" in caplog.text
+
+
+def test_failure_of_another_while_the_group_fails_is_not_lost(
+    arrival: Callable[[str], Gate], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A child that fails while its group fails of another is written down."""
+    scene = Scene(max_restarts=0)
+    scene.add("a", "b")
+
+    def let_b_fail(event: events.Event) -> None:  # on the supervisor's thread, before it tells anybody to end
+        if isinstance(event, events.Failed):
+            scene.wake["b"].set()
+            arrival("b").pass_through()
+
+    scene.group.start()
+    scene.settle()
+    scene.group.observe(let_b_fail)
+    scene.orders["b"] = [OSError("two")]
+    scene.order("a", OSError("one"))
+    assert scene.group.join(5)
+    assert str(scene.group.failure) == "one"
     assert "thread 'b' of group 'group' failed while its group ended it: OSError: two" in caplog.text
 
 
@@ -711,6 +739,99 @@ def test_options_are_the_childs_or_the_groups() -> None:
     assert next(iter(group))._part.restart == "on_failure"
 
 
+def test_add_while_the_group_is_starting() -> None:
+    """A child that is added while another is being waited for is started by whoever adds it, and once."""
+    group = ThreadGroup()
+    calls: list[str] = []
+
+    @group.thread(ready=True)
+    def first(running: StopToken) -> None:
+        group.thread("late")(lambda: calls.append("late"))
+        running.ready()
+        running.wait()
+
+    with group:
+        assert group["late"].join(5)
+        assert calls == ["late"]
+        assert [child.name for child in group] == ["first", "late"]
+
+
+def test_add_before_the_first_child_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is added just after its group began to start is started by whoever adds it, and by nobody else."""
+    group = ThreadGroup()
+    calls: list[str] = []
+    late = [ManagedThread(lambda: calls.append("late"), name="late")]
+
+    def add() -> None:
+        while late:
+            group.add(late.pop())
+
+    monkeypatch.setattr("threadkit._component.ensure_stopper", add)
+    with group:
+        assert group["late"].join(5)
+        assert group.state is ComponentState.RUNNING
+    assert calls == ["late"]
+
+
+def test_remove_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that remove one child at the same time are both told that it has ended."""
+    deaf = Gate()
+    inside = threading.Semaphore(0)
+    join = ManagedThread.join
+
+    def join_and_say_so(self: ManagedThread, timeout: float | None = None) -> bool:
+        inside.release()
+        return join(self, timeout)
+
+    monkeypatch.setattr(ManagedThread, "join", join_and_say_so)
+    with ThreadGroup() as group:
+        group.thread("child")(deaf.pass_through)
+        removing = [Background(lambda: group.remove("child")) for _ in range(2)]
+        assert all(inside.acquire(timeout=PATIENCE) for _ in removing)
+        deaf.open()
+        assert [one.result() for one in removing] == [True, True]
+        assert len(group) == 0
+
+
+def test_name_that_another_thread_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default name that another thread takes at the same moment is given the next number."""
+    group = ThreadGroup()
+    add = ThreadGroup.add
+
+    def be_slower(self: ThreadGroup, child: ManagedThread) -> ManagedThread:
+        monkeypatch.setattr(ThreadGroup, "add", add)
+        group.thread(work)
+        return add(self, child)
+
+    def work() -> None: ...
+
+    monkeypatch.setattr(ThreadGroup, "add", be_slower)
+    group.thread(work)
+    assert [child.name for child in group] == ["work", "work-2"]
+
+
+def test_remove_who_has_just_failed(arrival: Callable[[str], Gate]) -> None:
+    """A child that fails, and is removed before the supervisor hears of it, is not restarted and spends no budget."""
+    scene = Scene()
+    scene.add("a", "b")
+
+    def remove_b(event: events.Event) -> None:  # on the supervisor's thread, which hears of b when this is done
+        if event.component == "a":
+            scene.wake["b"].set()
+            arrival("b").pass_through()
+            assert scene.group.remove("b")
+
+    with scene.group as group:
+        scene.settle()
+        group.observe(remove_b)
+        scene.orders["b"] = [OSError("b")]
+        scene.order("a", OSError("a"))
+        scene.clock.advance(1)
+        assert scene.written() == "+a +a +b -a -b"
+        assert group.restarts == 1
+    assert len(scene.told(events.Restarted)) == 1
+
+
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
@@ -795,9 +916,11 @@ def test_group_in_a_group_is_ended_for_others() -> None:
     scene, inner = nested("one_for_all")
     slow = StopToken(clock=scene.clock)
 
-    @inner.thread
+    @inner.thread(ready=True)
     def slowly(running: StopToken) -> None:
+        running.ready()
         running.wait()
+        running.ready()  # too late to be of interest
         slow.wait()
 
     with scene.group:

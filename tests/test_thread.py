@@ -605,3 +605,18 @@ def test_error_that_meets_the_stop_is_written_down(
     assert thread.join(5)
     assert thread.state is ComponentState.STOPPED
     assert "thread 'body' raised while it stopped: OSError: just before" in caplog.text
+
+
+def test_ready_where_nobody_asked() -> None:
+    """A body may say that it is ready, and beat, where nobody waits for either."""
+
+    def body(running: StopToken) -> None:
+        running.ready()
+        running.child().ready()
+        running.beat()
+        StopToken().ready()
+        StopToken().beat()
+
+    with ManagedThread(body) as thread:
+        assert thread.join(5)
+    assert thread.failure is None

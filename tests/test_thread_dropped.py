@@ -233,10 +233,10 @@ def test_a_body_that_ends_while_its_owner_is_being_collected(
     assert "'stray' ended (None); restart 1 in 1 s" in caplog.text
     stray.body._stop_all()
     assert id(thread) in _exit._roots
+    stray.end()
     thread.__del__()
     assert warned == []
     assert id(thread) not in _exit._roots
-    stray.end()
 
 
 def test_a_body_that_ends_while_its_owner_is_being_finalized(

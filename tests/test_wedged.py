@@ -402,6 +402,8 @@ def test_no_thread_to_watch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
         scene.hangs[1].wait()
         running.wait()
 
+    with scene.thread(lambda running: None, restart="never"):  # it ends without having been watched
+        scene.clock.settle()
     with scene.thread(body):
         scene.clock.settle()
         assert "nobody watches over thread 'hangs': can't start new thread" in caplog.text
@@ -468,3 +470,23 @@ def test_bad_choice_is_refused() -> None:
     """What is to be done has to be one of four words."""
     with pytest.raises(ValueError, match="on_wedged must be one of 'log', 'dump', 'replace', 'stop', not 'kill'"):
         ManagedThread(lambda: None, name="x", on_wedged="kill")  # type: ignore[arg-type]  # that is the point
+
+
+def test_call_that_ends_while_it_is_armed() -> None:
+    """A watch that is armed just when its call ends leaves no entry behind."""
+    scene = Scene()
+    watch = scene.thread()._body.call.pulse
+    assert isinstance(watch, _pulse.Watch)
+    timer = watch._timer
+
+    class EndsMeanwhile:
+        def at(self, *arguments: object) -> object:
+            watch.end()
+            return timer.at(*arguments)  # type: ignore[arg-type]
+
+        def cancel(self, entry: object) -> bool:
+            return timer.cancel(entry)  # type: ignore[arg-type]
+
+    watch._timer = EndsMeanwhile()  # type: ignore[assignment]  # a duck
+    watch.begin()
+    assert len(timer) == 0

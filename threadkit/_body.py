@@ -79,17 +79,15 @@ class Supervision(Protocol):
 
 
 class Alone:
-    """The supervision of a body that nobody looks after: a budget of its own, or, without rules, no restarts."""
+    """The supervision of a body that nobody looks after: a budget of its own."""
 
     __slots__ = ("_budget", "_rules")
 
-    def __init__(self, rules: RestartRules | None) -> None:
+    def __init__(self, rules: RestartRules) -> None:
         self._rules = rules
         self._budget: RestartBudget | None = None  # made when it is needed, which is seldom
 
     def await_turn(self, body: Body, error: BaseException | None) -> BaseException | None:
-        if self._rules is None:
-            return error
         budget = self._budget = self._budget or RestartBudget(self._rules)
         delay = budget.spend(body.clock.monotonic(), error)
         if delay is None:
@@ -209,8 +207,8 @@ class Body:
     """
 
     __slots__ = (
-        "_keeper", "_owner", "_present", "abandoned", "call", "clock", "is_over", "is_ready", "name", "part", "restarts",
-        "supervision", "thread", "token", "up", "waits_after"
+        "_keeper", "_owner", "_present", "abandoned", "call", "clock", "is_over", "is_ready", "name", "part",
+        "restarts", "supervision", "thread", "token", "up", "waits_after"
     )  # fmt: skip
 
     def __init__(

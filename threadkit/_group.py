@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -137,7 +135,7 @@ class ThreadGroup(Supervised):
             waits_for_ready=True,
             farewell=self._supervisor.see_off,
         )
-        return Body(part, self.name, self._clock, self._token, self._membership or Alone(None), self)
+        return Body(part, self.name, self._clock, self._token, self._membership or Alone(self._rules), self)
 
     # --- children ----------------------------------------------------------------------------------------------------
 
@@ -385,8 +383,11 @@ class ThreadGroup(Supervised):
             self.add(ManagedThread(target, name=name, **settings))
             return
         wish = free = _arguments.name_of(target, "thread")
-        for number in itertools.count(2):
-            with contextlib.suppress(DuplicateName):  # by another thread, which was quicker, or by an older child
-                self.add(ManagedThread(target, name=free, **settings))
-                return
+        number = 1
+        while free in self._places:
+            number += 1
             free = f"{wish}-{number}"
+        try:
+            self.add(ManagedThread(target, name=free, **settings))
+        except DuplicateName:  # another thread was quicker
+            self._add_thread(target, None, options)

@@ -105,7 +105,7 @@ class Member:
         self._has_told = False  # the child's: its failure has been announced
         # The supervisor's:
         self.stage = Stage.UP
-        self.door: StopToken | None = None
+        self.door = StopToken()  # where it waits while it is DOWN
         self.ready_by: float | None = None  # while it is COMING: when it should be ready
 
     # --- called by the child's threads -------------------------------------------------------------------------------
@@ -153,5 +153,4 @@ class Member:
             self.ready_by = None if timeout is None else now + timeout
         body.restarts += 1
         body.renew()
-        if self.door is not None:
-            self.door.set("again")
+        self.door.set("again")

@@ -204,8 +204,7 @@ class Supervisor:
 
     def _leave_round(self, member: Member) -> None:
         for one in self._rounds:
-            if member in one.members:
-                one.members.remove(member)
+            one.members = [other for other in one.members if other is not member]
 
     # --- while it goes down ------------------------------------------------------------------------------------------
 
