@@ -275,18 +275,18 @@ def test_exit_stops_the_youngest_first_and_names_the_stuck(caplog: pytest.LogCap
 def test_only_what_runs_alone_is_stopped_at_exit() -> None:
     """A component is watched from its start to its end, unless somebody else answers for it."""
     thread = ManagedThread(lambda running: running.wait(), name="alone")
-    assert thread not in _exit._roots
+    assert id(thread) not in _exit._roots
     with thread:
-        assert thread in _exit._roots
+        assert id(thread) in _exit._roots
         assert thread.finish_exit(0.0) == ["thread 'alone'"]
         thread.begin_exit()
         assert thread.join(5)
         assert thread._token.reason == "the interpreter exits"
-    assert thread not in _exit._roots
+    assert id(thread) not in _exit._roots
     adopted = Plain()
     adopted.adopt(VirtualClock(), StopToken())
     with adopted:
-        assert adopted not in _exit._roots
+        assert id(adopted) not in _exit._roots
     assert threading.current_thread() is threading.main_thread()
 
 

@@ -31,6 +31,7 @@ from threadkit import (
     ThreadkitError,
     UnknownComponent,
     UnknownHandler,
+    Unresponsive,
     WouldBlock,
 )
 
@@ -48,6 +49,7 @@ ERRORS: list[tuple[BaseException, type[BaseException], str]] = [
     (DependencyCycle(["a", "b"]), ValueError, "'a' -> 'b' -> 'a'"),
     (DependencyCycle(iter(["a"])), ValueError, "'a' -> 'a'"),
     (StartTimeout("feed", 10), TimeoutError, "component 'feed' was not ready within 10 s"),
+    (Unresponsive("feed", 10.0), TimeoutError, "thread 'feed' gave no sign of life for 10 s"),
     (CallTimeout("action 'a'", 0.5), TimeoutError, "action 'a' gave no reply within 0.5 s"),
     (JobFailed("7f", "resize", "failed"), RuntimeError, "job 7f ('resize') failed"),
     (JobCancelled("7f", "resize", "was cancelled"), RuntimeError, "job 7f ('resize') was cancelled"),

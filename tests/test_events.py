@@ -38,12 +38,15 @@ VALUES: dict[str, Any] = {
     "channel": "file.indexed",
     "ok": True,
     "path": "/run/app.lock",
+    "culprit": "read",
+    "others": "'parse'",
+    "stack": "in read",
 }
 KINDS = [kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, events.Event)]
 SENTENCES = {
     "Started": "'jobs' started",
     "Failed": "'jobs' failed: LookupError: no",
-    "Restarted": "thread 'jobs' ended (LookupError: no); restart 2 in 1.5 s",
+    "Restarted": "'jobs' ended (LookupError: no); restart 2 in 1.5 s",
     "RunFailed": "task 'jobs': run 3 failed: LookupError: no",
     "JobCompleted": "queue 'jobs': job 7f3a (resize) completed in 0.25 s",
     "JobEnded": "queue 'jobs': job 7f3a (resize) cancelled enough",

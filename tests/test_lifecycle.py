@@ -28,6 +28,7 @@ from threadkit import (
     Phase,
     ShutdownReport,
     StopToken,
+    ThreadGroup,
     UnknownComponent,
     WorkQueue,
     WouldBlock,
@@ -529,6 +530,7 @@ def test_makers_make_and_add() -> None:
     ("options", "component", "given"),
     [
         (_makers.ThreadOptions, ManagedThread, {"target", "name"}),
+        (_makers.ThreadGroupOptions, ThreadGroup, {"name", "strategy"}),
         (_makers.TaskOptions, IntervalTask, {"func", "every", "name"}),
         (_makers.QueueOptions, WorkQueue, {"name"}),
         (_makers.ExecutorOptions, BoundedExecutor, {"name"}),
@@ -940,3 +942,23 @@ def test_who_waits_for_an_interrupted_shutdown_takes_it_over() -> None:
     with pytest.raises(KeyboardInterrupt):
         first.result()
     assert second.result().ok
+
+
+def test_components_of_the_users_own_may_stop_all() -> None:
+    """A class with an attribute ``stop_all`` is given a function that stops the lifecycle; a method stays as it is."""
+
+    class Asks(Part):
+        stop_all = None
+
+    class HasItsOwn(Part):
+        def stop_all(self) -> str:
+            return "its own"
+
+    with Lifecycle() as lc:
+        asks, other = lc.add(Asks("asks")), lc.add(HasItsOwn("other"))
+        assert other.stop_all() == "its own"
+        assert not lc.token.is_set()
+        asks.stop_all("asks wants it")
+        assert lc.wait(5)
+    assert lc.token.reason == "asks wants it"
+    assert lc.report.ok

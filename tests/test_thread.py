@@ -13,6 +13,8 @@ from helpers import Background, Gate
 from threadkit import (
     Closed,
     ComponentState,
+    IntervalTask,
+    Lifecycle,
     ManagedThread,
     StartTimeout,
     Stopping,
@@ -22,6 +24,7 @@ from threadkit import (
     backoff,
     events,
 )
+from threadkit._body import Call
 from threadkit.health import Status
 from threadkit.testing import VirtualClock
 
@@ -86,12 +89,12 @@ def test_defaulted_parameter_gets_nothing() -> None:
         seen.append(value)
 
     def annotated(token: StopToken | None = None) -> None:
-        seen.append(type(token).__mro__[1])
+        seen.append(isinstance(token, StopToken))
 
     for body in (plain, annotated):
         with ManagedThread(body) as thread:
             assert thread.join(5)
-    assert seen == [7, StopToken]
+    assert seen == [7, True]
 
 
 def test_failure_is_seen_by_everybody(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +219,7 @@ def test_unlimited_restarts_remember_nothing() -> None:
     with flaky.thread(restart="on_failure", backoff=backoff.constant(1), max_restarts=None) as thread:
         flaky.clock.advance(300)
         assert thread.restarts == 200
-        assert not thread._restarted_at
+        assert not thread._body.supervision._budget._ends
 
 
 def test_always_restarts_a_body_that_returns() -> None:
@@ -416,7 +419,13 @@ def test_silence_degrades_health() -> None:
         clock.settle()
         clock.advance(1000)
         assert thread.health().status is Status.READY
-        assert thread.stats() == {"state": "running", "restarts": 0, "alive": True, "last_beat": 0.0}
+        assert thread.stats() == {
+            "state": "running",
+            "restarts": 0,
+            "abandoned": 0,
+            "alive": True,
+            "last_beat": 0.0,
+        }
     assert thread.health().status is Status.STOPPING
 
 
@@ -492,3 +501,122 @@ def test_thread_is_known_before_it_has_run_a_line() -> None:
         assert thread.is_alive()
         assert len(thread.threads()) == 1
         gate.open()
+
+
+@pytest.mark.parametrize("restart", ["never", "on_failure", "always"])
+def test_done_is_a_good_end_for_good(restart: str) -> None:
+    """A body that returns DONE has ended well and is not called again, whatever its policy says."""
+    assert ManagedThread.DONE is IntervalTask.DONE
+    calls: list[int] = []
+
+    def body() -> object:
+        calls.append(1)
+        return ManagedThread.DONE
+
+    thread = ManagedThread(body, restart=restart)
+    thread.start()
+    assert thread.join(5)
+    assert (thread.state, thread.failure, calls) == (ComponentState.STOPPED, None, [1])
+
+
+def test_stop_all_stops_the_lifecycle() -> None:
+    """A body that returns STOP_ALL ends well, and stops its lifecycle with a reason that names it."""
+    with Lifecycle() as lc:
+        lc.thread("main", restart="always")(lambda: ManagedThread.STOP_ALL)
+        assert lc.wait(5)
+    assert lc.token.reason == "thread 'main' asked for it"
+    assert lc.report.exit_code == 0
+    assert lc["main"].restarts == 0
+
+
+def test_stop_all_ends_a_thread_that_stands_alone() -> None:
+    """Where there is nothing else to stop, a body that returns STOP_ALL just ends."""
+    thread = ManagedThread(lambda: ManagedThread.STOP_ALL, name="main", restart="always")
+    thread.start()
+    assert thread.join(5)
+    assert thread.state is ComponentState.STOPPED
+
+
+def test_verdict_of_a_body_that_was_told_to_stop() -> None:
+    """What a body returns after it was told to stop means nothing: a thread that is removed does not stop the rest."""
+    with Lifecycle() as lc:
+        lc.thread("main")(lambda running: running.wait() and ManagedThread.STOP_ALL)
+        assert lc.remove("main")
+        assert not lc.token.is_set()
+
+
+def test_verdict_before_ready_is_an_error() -> None:
+    """A body that ends before it is ready could not start, whatever it returns."""
+    for verdict in (ManagedThread.DONE, ManagedThread.STOP_ALL):
+        with pytest.raises(ThreadkitError, match="returned before"):
+            ManagedThread(lambda verdict=verdict: verdict, name="hasty", ready=True).start()
+
+
+def test_each_call_has_a_token_of_its_own() -> None:
+    """Each call of a body gets a token of its own, and hooks that one call left behind are forgotten with it."""
+    clock = VirtualClock()
+    calls: list[StopToken] = []
+    left: list[object] = []
+
+    def body(running: StopToken) -> None:
+        calls.append(running)
+        running.on_stop(lambda: left.append(1))
+        if len(calls) < 3:
+            raise OSError
+        running.wait()
+
+    thread = ManagedThread(body, name="forgetful", restart="on_failure", backoff=backoff.constant(1), clock=clock)
+    with thread:
+        clock.advance(10)
+        assert len(set(map(id, calls))) == 3
+        assert len(thread._token._hooks) == 1
+    assert all(call.is_set() for call in calls)
+
+
+def test_health_between_two_calls() -> None:
+    """While a thread waits to be called again its health is degraded, and says why."""
+    flaky = Flaky(failures=1)
+    with flaky.thread(restart="on_failure", backoff=backoff.constant(5)) as thread:
+        flaky.clock.advance(1)
+        assert str(thread.health()) == "degraded: waits to be called again: OSError: failure 1"
+        assert thread.stats()["last_beat"] == 0.0
+        flaky.clock.advance(5)
+        assert thread.health().status is Status.READY
+
+
+def test_error_that_meets_the_stop_is_written_down(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a body raises just before its stop is in the log, though nobody calls it a failure any more."""
+    caplog.set_level(logging.INFO, "threadkit")
+
+    def body() -> None:
+        raise OSError("just before")
+
+    thread = ManagedThread(body)
+    claim = Call.claim
+
+    def stop_and_claim(call: Call) -> bool:
+        thread.stop()
+        return claim(call)
+
+    monkeypatch.setattr(Call, "claim", stop_and_claim)
+    thread.start()
+    assert thread.join(5)
+    assert thread.state is ComponentState.STOPPED
+    assert "thread 'body' raised while it stopped: OSError: just before" in caplog.text
+
+
+def test_ready_where_nobody_asked() -> None:
+    """A body may say that it is ready, and beat, where nobody waits for either."""
+
+    def body(running: StopToken) -> None:
+        running.ready()
+        running.child().ready()
+        running.beat()
+        StopToken().ready()
+        StopToken().beat()
+
+    with ManagedThread(body) as thread:
+        assert thread.join(5)
+    assert thread.failure is None

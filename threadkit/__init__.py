@@ -5,11 +5,12 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _fork _arguments _chance _clock _calling _stacks
     floor 1  values        _verdicts _durations events health _waiting _stamps _lease _systemd
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _budget _checkup
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _coroutines
-    floor 5  engines       _thread _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 6  compositions  _submitter _dispatcher _reception _registry _recurrence
-    floor 7  wholes        _interval _executor _workqueue _directory _runner
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _restarts _pulse
+    floor 3                _budget _checkup
+    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _body _coroutines
+    floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
+    floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
+    floor 7  wholes        _group _interval _executor _workqueue _directory _runner
     floor 8  the makers    _makers executors
     floor 9  half of it    _composite
     floor 10 one of many   _leader
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from threadkit._delivery import BusStats as BusStats
     from threadkit._delivery import Delivery as Delivery
     from threadkit._executor import BoundedExecutor as BoundedExecutor
+    from threadkit._group import ThreadGroup as ThreadGroup
     from threadkit._interval import IntervalTask as IntervalTask
     from threadkit._job import Job as Job
     from threadkit._job import JobContext as JobContext
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from threadkit._lifecycle import Lifecycle as Lifecycle
     from threadkit._loop import EventLoopThread as EventLoopThread
     from threadkit._observe import Observation as Observation
+    from threadkit._pulse import Unresponsive as Unresponsive
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
@@ -139,6 +142,8 @@ _HOMES = {
     "Subscription": "_subscription",
     "SystemClock": "_clock",
     "TaskStats": "_run",
+    "ThreadGroup": "_group",
+    "Unresponsive": "_pulse",
     "WorkQueue": "_workqueue",
     "backoff": "backoff",
     "current_job": "_job",
@@ -201,9 +206,11 @@ __all__ = [
     "Subscription",
     "SystemClock",
     "TaskStats",
+    "ThreadGroup",
     "ThreadkitError",
     "UnknownComponent",
     "UnknownHandler",
+    "Unresponsive",
     "WorkQueue",
     "WouldBlock",
     "backoff",

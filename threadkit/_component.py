@@ -83,7 +83,9 @@ class Component(Protocol):
     """What can be started and stopped in order. A class of your own needs these four names and nothing else.
 
     It may also have ``phase``, ``state``, ``health()``, ``stats()``, ``failed`` (set by the registry: call it with the
-    error when the component dies) and ``close()`` (called once, when ``join`` has succeeded or its time is over).
+    error when the component dies), ``stop_all`` (set by the registry: call it with a reason where everything is to
+    stop) and ``close()`` (called once, when ``join`` has succeeded or its time is over). A method ``stop_all()`` of the
+    class's own stays what it is.
 
     Example:
         >>> class Cache:
@@ -158,6 +160,7 @@ class BaseComponent(ABC):
     def __init__(self, name: str, clock: Clock | None) -> None:
         self.name: str = _arguments.text(name, "name")
         self.failed: Callable[[BaseException], None] | None = None
+        self.stop_all: Callable[[str], None] | None = None
         self._own_clock = clock
         self._host_clock: Clock | None = None
         self._host_token: StopToken | None = None
@@ -220,7 +223,7 @@ class BaseComponent(ABC):
             self._over = False
         ensure_stopper()
         if self._host_token is None:
-            _exit.watch(self)
+            self._watch_exit()
         try:
             self._launch()
         except BaseException as error:
@@ -334,6 +337,10 @@ class BaseComponent(ABC):
 
     @abstractmethod
     def _launch(self) -> None: ...
+
+    def _watch_exit(self) -> None:
+        """See to it that it is stopped at interpreter exit, since nobody else does."""
+        _exit.watch(self)
 
     def _on_stop_asked(self) -> None:  # noqa: B027 - most wait on the token, and have nothing to add
         """Wake what does not wait on the token. MUST be lock-free."""

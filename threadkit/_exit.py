@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-from collections.abc import Generator
+import weakref
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from threadkit import _fork
@@ -34,18 +35,24 @@ class Root(Protocol):
         ...
 
 
-# Root -> None, in the order of their start. Single dict operations, each atomic: a stop may come from anywhere.
-_roots: dict[Root, None] = {}
+# What gives a root, by its id, in the order of their start. Single dict operations, each atomic: a stop may come from
+# anywhere, and a finalizer may have its object watched.
+_roots: dict[int, Callable[[], Root | None]] = {}
 
 
-def watch(root: Root) -> None:
-    """Stop this one at exit."""
-    _roots[root] = None
+def watch(root: Root, *, weakly: bool = False) -> None:
+    """Stop this one at exit.
+
+    Args:
+        root: what is to be stopped.
+        weakly: do not keep it alive. Its finalizer MUST see to it that it is watched or forgotten from then on.
+    """
+    _roots[id(root)] = weakref.ref(root) if weakly else lambda: root
 
 
 def forget(root: Root) -> None:
     """It has ended, or somebody else answers for it now."""
-    _roots.pop(root, None)
+    _roots.pop(id(root), None)
 
 
 @contextlib.contextmanager
@@ -60,7 +67,7 @@ def _logged(root: Root) -> Generator[None]:
 def stop_all() -> None:
     """Stop every root; what ``atexit`` calls."""
     deadline = SYSTEM_CLOCK.monotonic() + EXIT_TIMEOUT
-    roots = list(_roots)[::-1]
+    roots = [root for find in list(_roots.values())[::-1] if (root := find()) is not None]
     abandoned: list[str] = []
     for root in roots:
         with _logged(root):

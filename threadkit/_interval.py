@@ -23,9 +23,10 @@ from threadkit._coroutines import Loop, begin, loop_for
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._recurrence import Recurrence
-from threadkit._run import DONE, Misfire, Overlap, Run, Settings, TaskStats
+from threadkit._run import Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
+from threadkit._verdicts import DONE
 from threadkit.backoff import Backoff
 from threadkit.events import describe
 from threadkit.health import Health, Status

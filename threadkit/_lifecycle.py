@@ -95,7 +95,7 @@ class Lifecycle(Composite, Runner):
         self._force_close = force_close
         self._clock: Clock = clock or SYSTEM_CLOCK
         self._observers = Observers()
-        self._registry = Registry(self._clock, self._take_failure, self._phase_timeouts)
+        self._registry = Registry(self._clock, self._take_failure, self.stop, self._phase_timeouts)
         self._reset()
 
     def _reset(self) -> None:

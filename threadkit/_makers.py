@@ -22,12 +22,14 @@ from threadkit._coroutines import Loop
 from threadkit._due import Every
 from threadkit._errors import DuplicateName
 from threadkit._executor import BoundedExecutor
+from threadkit._group import GroupOptions, ThreadGroup
 from threadkit._intake import OnFull
 from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
 from threadkit._mailbox import OnFull as OnMailboxFull
 from threadkit._run import Misfire, Overlap
-from threadkit._thread import ManagedThread, RestartPolicy
+from threadkit._supervisor import Strategy
+from threadkit._thread import ChildOptions, ManagedThread
 from threadkit._workqueue import WorkQueue
 from threadkit.backoff import Backoff, Retry
 from threadkit.events import Event, Stopped
@@ -49,17 +51,18 @@ class Placement(TypedDict, total=False):
     check_every: float | timedelta | None
 
 
-class ThreadOptions(Placement, total=False):
+class ThreadOptions(Placement, ChildOptions, total=False):
     """The keywords of ``ManagedThread`` and of ``Lifecycle.add()``."""
 
-    restart: RestartPolicy
     backoff: Backoff
     max_restarts: int | None
     within: float | timedelta
-    heartbeat: float | timedelta | None
-    ready: bool
-    start_timeout: float | timedelta
-    loop: Loop | None
+    clock: Clock | None
+
+
+class ThreadGroupOptions(Placement, GroupOptions, total=False):
+    """The keywords of ``ThreadGroup`` and of ``Lifecycle.add()``."""
+
     clock: Clock | None
 
 
@@ -173,6 +176,25 @@ class Makers(ABC):
             return target
 
         return decorate
+
+    def group(
+        self, name: str = "group", strategy: Strategy = "one_for_one", **options: Unpack[ThreadGroupOptions]
+    ) -> ThreadGroup:
+        """Make a ``ThreadGroup`` and add it. Takes the keywords of both.
+
+        Example:
+            >>> from threadkit import Lifecycle
+            >>> with Lifecycle() as lc:
+            ...     feed = lc.group("feed", "one_for_all")
+            ...     @feed.thread
+            ...     def read(running):
+            ...         running.wait()
+            ...     feed["read"].is_alive()
+            True
+        """
+        placement, settings = split(options)
+        settings["stop_timeout"] = placement.pop("stop_timeout", None)  # a group has one of its own
+        return self.add(ThreadGroup(name, strategy, **settings), **placement)  # type: ignore[arg-type]
 
     def every(self, interval: Every, /, *, name: str | None = None, **options: Unpack[TaskOptions]) -> Callable[[F], F]:
         """Have the decorated function run by an ``IntervalTask`` and add that; the function stays as it is.

@@ -21,10 +21,11 @@ from typing import Any
 
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Pace, Tick, seconds
-from threadkit._run import DONE, ActiveRun, Figures, Settings, TaskStats
+from threadkit._run import ActiveRun, Figures, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
 from threadkit._timer import Entry
+from threadkit._verdicts import DONE
 from threadkit.backoff import RetryState, delay_of
 from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
 

@@ -38,6 +38,7 @@ class Registry:
     Args:
         clock: where time comes from, for all of them.
         on_failure: called with the entry and the error when a component dies.
+        on_stop_all: called with a reason when a component wants everything to stop.
         phase_timeouts: seconds that phases may take to stop.
     """
 
@@ -45,11 +46,13 @@ class Registry:
         self,
         clock: Clock,
         on_failure: Callable[[Entry, BaseException], None],
+        on_stop_all: Callable[[str], None] | None = None,
         phase_timeouts: Mapping[int, float] | None = None,
     ) -> None:
         self._clock = clock
         self._phase_timeouts = phase_timeouts or {}
         self._on_failure = on_failure
+        self._on_stop_all = on_stop_all
         self._condition = Condition(clock)
         self._entries: dict[str, Entry] = {}
         self._members: set[int] = set()  # the ids of the registered components, which their entries keep alive
@@ -343,6 +346,11 @@ class Registry:
             entry.component.adopt(self._clock, entry.token)
         with contextlib.suppress(AttributeError):  # a class with __slots__ need not have a place for it
             entry.component.failed = lambda error: self._take_failure(entry, error)  # type: ignore[attr-defined]
+        if not callable(
+            getattr(type(entry.component), "stop_all", None)
+        ):  # a method of the user's own is not overwritten
+            with contextlib.suppress(AttributeError):
+                entry.component.stop_all = self._on_stop_all  # type: ignore[attr-defined]
 
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
         entry.failure = error

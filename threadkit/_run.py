@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,15 +18,6 @@ from threadkit.backoff import Backoff
 
 Overlap = Literal["skip", "queue", "parallel", "cancel"]
 Misfire = Literal["run", "skip"]
-
-
-class Done(enum.Enum):
-    """The type of ``DONE``, so that it has a name and there is but one."""
-
-    DONE = "done"
-
-
-DONE = Done.DONE
 
 
 @attrs.frozen(eq=False)

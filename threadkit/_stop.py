@@ -185,6 +185,12 @@ class StopToken:
         It has an effect in a ``ManagedThread(..., ready=True)``, whose ``start()`` waits for it.
         """
 
+    def beat(self) -> None:
+        """Say that the body is alive and well, though it works for long without waiting on this token.
+
+        It has an effect in a ``ManagedThread(..., heartbeat=...)``.
+        """
+
     def child(self, name: str | None = None, timeout: float | timedelta | None = None) -> StopToken:
         """Return a token that is set when this one is, or on its own.
 
@@ -204,7 +210,7 @@ class StopToken:
             'closing time'
         """
         seconds = _arguments.timeout(timeout)
-        child = StopToken(name, clock=self._clock)
+        child = self._new(name)
         child._descend_from(self)
         if seconds is not None:
             child._expires = self._clock.monotonic() + seconds
@@ -252,6 +258,10 @@ class StopToken:
         cause = self._cause()
         state = "running" if cause is None else f"stopped: {cause.reason}" if cause.reason else "stopped"
         return f"<StopToken {self.name!r} {state}>" if self.name else f"<StopToken {state}>"
+
+    def _new(self, name: str | None) -> StopToken:
+        """Make a token that is to become a child."""
+        return StopToken(name, clock=self._clock)
 
     def _descend_from(self, parent: StopToken) -> None:
         """Make this new token a child; it MUST NOT be shared yet."""

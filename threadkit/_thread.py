@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import deque
+import sys
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, TypedDict
 
 from typing_extensions import override
 
-from threadkit import _arguments
+from threadkit import _arguments, _exit, _fork
 from threadkit import backoff as _backoff
+from threadkit._body import Alone, Body, Part
 from threadkit._calling import accepts, asks_for
-from threadkit._clock import Clock, deadline_after
-from threadkit._component import BaseComponent, ComponentState, Phase
+from threadkit._clock import Clock
+from threadkit._component import Phase
 from threadkit._coroutines import Loop, loop_for, on_loop
-from threadkit._errors import StartTimeout, ThreadkitError
-from threadkit._observe import logger
+from threadkit._errors import StartTimeout
+from threadkit._pulse import OnWedged
+from threadkit._restarts import RestartPolicy, RestartRules
 from threadkit._stop import StopToken
-from threadkit._verdicts import Stopping
-from threadkit._waiting import Waiters
-from threadkit.backoff import Backoff, RetryState, delay_of
-from threadkit.events import Restarted, describe
+from threadkit._supervised import Supervised
+from threadkit._verdicts import DONE, STOP_ALL
+from threadkit.backoff import Backoff
 from threadkit.health import Health, Status
 
-RestartPolicy = Literal["never", "on_failure", "always"]
+
+class ChildOptions(TypedDict, total=False):
+    """The keywords of ``ManagedThread`` that are the thread's own affair also where it belongs to a group."""
+
+    restart: RestartPolicy
+    heartbeat: float | timedelta | None
+    on_wedged: OnWedged
+    ready: bool
+    start_timeout: float | timedelta
+    stop_timeout: float | timedelta | None
+    loop: Loop | None
 
 
-class _ThreadToken(StopToken):
-    """The token of a managed thread: it knows when the body is ready, and that who waits on it is alive."""
-
-    __slots__ = ("_owner",)
-
-    def __init__(self, owner: ManagedThread, clock: Clock) -> None:
-        super().__init__(owner.name, clock=clock)
-        self._owner = owner
-
-    @override
-    def wait(self, timeout: float | timedelta | None = None) -> bool:
-        resting = self._owner._resting
-        me = threading.get_ident()
-        resting.add(me)  # set.add and set.discard of an int are atomic
-        try:
-            return super().wait(timeout)
-        finally:
-            resting.discard(me)
-            self._owner.beat()
-
-    @override
-    def ready(self) -> None:
-        self._owner._become_ready()
-
-
-class ManagedThread(BaseComponent):
+class ManagedThread(Supervised):
     """A long-lived thread with a name, a stop token and a restart policy.
 
     The body is ``target(token)`` or ``target()``. It should end soon after the token is set; ``while token.sleep(5):
     ...`` and ``with token.on_stop(client.close): ...`` see to that. When it is set, whatever the body raises is no
-    failure.
+    failure. Each call of the body has a token of its own.
+
+    A body that returns ``ManagedThread.DONE`` is not called again, whatever ``restart`` says. One that returns
+    ``ManagedThread.STOP_ALL`` is not either, and the lifecycle is asked to stop; so is the outermost group, where there
+    is no lifecycle.
+
+    A thread that stands alone must be kept: where nobody refers to it any more while its body runs there is a
+    ``ResourceWarning``, and it goes on until the interpreter exits.
 
     Args:
         target: the body. It gets the token if it has a required positional parameter.
@@ -68,9 +60,13 @@ class ManagedThread(BaseComponent):
         backoff: how long to wait before each restart. It begins anew after ``within`` seconds without one.
         max_restarts: how many restarts there may be ``within`` so many seconds; one more, and the thread has failed for
             good. None is unlimited.
-        within: the window of ``max_restarts``, in seconds.
-        heartbeat: the body must call ``beat()``, or wait on its token, at least this often, in seconds; else
-            ``health()`` is degraded. None expects nothing.
+        within: the window of ``max_restarts``, in seconds. In a group these three are not used: the group's are.
+        heartbeat: the body must call ``token.beat()``, or wait on its token, at least this often, in seconds; else it
+            is *wedged*: ``health()`` is degraded, and a ``Wedged`` event, which is logged, has its stack. None expects
+            nothing.
+        on_wedged: what to do then besides: only ``"log"``; ``"dump"`` the stacks of all threads into the log;
+            ``"replace"``: set the token of that call, abandon its thread, and call the body again on a new one, which
+            is a restart whatever ``restart`` says; or ``"stop"``: fail, which stops the lifecycle.
         ready: True makes ``start()`` wait until the body calls ``token.ready()``, and raise what it raised before.
         start_timeout: how long ``start()`` waits for that, in seconds.
         stop_timeout: how long a lifecycle waits for the end of this thread, in seconds, within its own deadline; None
@@ -99,6 +95,10 @@ class ManagedThread(BaseComponent):
 
     kind: ClassVar[str] = "thread"
     default_phase: ClassVar[int] = Phase.INTAKE
+    DONE: ClassVar[object] = DONE
+    """Return it from the body: a good end, for good."""
+    STOP_ALL: ClassVar[object] = STOP_ALL
+    """Return it from the body: a good end, and the lifecycle is to stop."""
 
     def __init__(
         self,
@@ -110,99 +110,88 @@ class ManagedThread(BaseComponent):
         max_restarts: int | None = 5,
         within: float | timedelta = 60.0,
         heartbeat: float | timedelta | None = None,
+        on_wedged: OnWedged = "log",
         ready: bool = False,
         start_timeout: float | timedelta = 10.0,
         stop_timeout: float | timedelta | None = None,
         loop: Loop | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._target: Callable[..., object] = _arguments.function(target, "target")
-        self._wants_token = asks_for(target, "StopToken")
-        if not accepts(target, int(self._wants_token)):
+        wants_token = asks_for(_arguments.function(target, "target"), "StopToken")
+        if not accepts(target, int(wants_token)):
             raise TypeError(f"target must take one parameter, the token, or none, but {target!r} takes others")
+        called: Callable[..., object] = target
         if (loop := loop_for(target, "target", loop)) is not None:
-            self._target, self._wants_token = on_loop(loop, target, wants_token=self._wants_token), True
-        self._restart: RestartPolicy = _arguments.choice(restart, "restart", ("never", "on_failure", "always"))
-        self._backoff = _arguments.function(backoff, "backoff")
-        self._max_restarts: float = (
-            math.inf if max_restarts is None else _arguments.count(max_restarts, "max_restarts", minimum=0)
+            called, wants_token = on_loop(loop, target, wants_token=wants_token), True
+        self._part = Part(
+            self.kind,
+            called,
+            wants_token,
+            _arguments.choice(restart, "restart", ("never", "on_failure", "always")),
+            None if heartbeat is None else _arguments.timeout(heartbeat, "heartbeat"),
+            _arguments.choice(on_wedged, "on_wedged", ("log", "dump", "replace", "stop")),
+            ready,
         )
-        self._within = _arguments.seconds(within, "within", above_zero=True)
-        self._heartbeat = _arguments.timeout(heartbeat, "heartbeat")
-        self._waits_for_ready = ready
+        self._rules = RestartRules.of(max_restarts, within, backoff)
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
         self.stop_timeout: float | None = _arguments.timeout(stop_timeout, "stop_timeout")
         super().__init__(name if name is not None else _arguments.name_of(target, "thread"), clock)
 
     @override
-    def _reset(self) -> None:
-        super()._reset()
-        self._thread: threading.Thread | None = None
-        self._is_ready = False  # written once, by the body
-        self._milestones = Waiters()  # woken when the body is ready, has ended, or is told to stop
-        self._resting: set[int] = set()  # the threads that wait on the token at this moment
-        self._last_beat = 0.0  # one float store, atomic; whoever comes last is right
-        # Written by the thread alone:
-        self._restarts = 0
-        self._row = 0  # restarts since the last healthy period
-        self._restarted_at: deque[float] = deque()
-        self._previous_delay = 0.0
-
-    @override
-    def _new_token(self) -> StopToken:
-        return _ThreadToken(self, self._clock)
+    def _make_body(self) -> Body:
+        supervision = self._membership or Alone(self._rules)
+        return Body(self._part, self.name, self._clock, self._token, supervision, self)
 
     @property
     def restarts(self) -> int:
         """How often the body has been called again."""
-        return self._restarts
-
-    def is_alive(self) -> bool:
-        """Return True while the thread runs; between two calls of its body too."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._body.restarts
 
     def beat(self) -> None:
         """Say that the body is alive and well; see ``heartbeat``. Waiting on the token says so by itself."""
-        self._last_beat = self._clock.monotonic()
+        self._body.beat()
 
     @override
     def health(self) -> Health:
-        """Return how well the thread is: degraded where its heart has not beaten for too long."""
+        """Return how well the thread is: degraded where it is wedged, or waits to be called again."""
         health = super().health()
-        if self._heartbeat is None or health.status is not Status.READY or self._resting:
+        body = self._body
+        if health.status is not Status.READY:
             return health
-        silence = self._clock.monotonic() - self._last_beat
-        if silence <= self._heartbeat:
+        if body.waits_after is not None:
+            return Health(Status.DEGRADED, f"waits to be called again: {body.waits_after}")
+        silence = body.silence()
+        if self._part.heartbeat is None or silence <= self._part.heartbeat:
             return health
         return Health(Status.DEGRADED, f"no heartbeat for {silence:.3g} s")
 
     @override
     def stats(self) -> dict[str, Any]:
-        """Return ``state``, ``restarts``, ``alive`` and ``last_beat`` (seconds ago)."""
+        """Return ``state``, ``restarts``, ``abandoned`` (calls), ``alive`` and ``last_beat`` (seconds ago)."""
         return {
             "state": self.state.value,
-            "restarts": self._restarts,
+            "restarts": self.restarts,
+            "abandoned": self._body.abandoned,
             "alive": self.is_alive(),
-            "last_beat": 0.0 if self._resting else self._clock.monotonic() - self._last_beat,
+            "last_beat": self._body.silence(),
         }
 
+    @property
     @override
-    def threads(self) -> list[threading.Thread]:
-        thread = self._thread
-        return [] if thread is None or self._over else [thread]
+    def _ready_timeout(self) -> float | None:
+        return self._start_timeout
+
+    @override
+    def _watch_exit(self) -> None:
+        _exit.watch(self, weakly=True)
 
     @override
     def _launch(self) -> None:
-        self.beat()
-        self._thread = self._clock.spawn(self._run, self.name)
-        if self._waits_for_ready:
-            self._await_ready()
-
-    def _await_ready(self) -> None:
-        deadline = deadline_after(self._clock, self._start_timeout)
-        settled = self._milestones.wait(
-            self._clock, lambda: self._is_ready or self._state.has_ended or self._token.is_set(), deadline
-        )
+        self._body.launch()
+        up = self._body.up
+        if up is None:
+            return
+        settled = up.wait(self._start_timeout)
         with self._condition:
             failure = self._failure
         if failure is not None:
@@ -211,82 +200,30 @@ class ManagedThread(BaseComponent):
             self._token.set("not ready in time")
             raise StartTimeout(self.name, self._start_timeout or 0.0)
 
-    def _become_ready(self) -> None:
-        self._is_ready = True
-        self._milestones.wake_all()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Warn where the body runs and nobody will be able to stop it; then live on until it ends.
 
-    @override
-    def _on_stop_asked(self) -> None:
-        self._milestones.wake_all()
-
-    def _run(self) -> None:
-        self._thread = threading.current_thread()  # which _launch() may not have written yet; the value is the same
-        try:
-            error = self._live()
-        except BaseException as bug:  # a backoff of the user's that raises, say: it must not look like a clean end
-            error = bug
-        if error is None:
-            self._end()
-        elif self._waits_for_ready and not self._is_ready:
-            self._finish(ComponentState.FAILED, error)  # start() raises it, so nobody else need be told
-            self._release()
-        else:
-            self._die(error)
-        self._milestones.wake_all()
-
-    def _live(self) -> BaseException | None:
-        """Call the body as often as the policy wants; return what the thread dies of, or None for a good end."""
-        while True:
-            began = self._clock.monotonic()
-            error = self._call_body()
-            if self._token.is_set():
-                if error is not None:
-                    logger.info("thread %r raised while it stopped: %s", self.name, describe(error), exc_info=error)
-                return None
-            if self._waits_for_ready and not self._is_ready:
-                return error or ThreadkitError(f"thread {self.name!r} returned before it called token.ready()")
-            if self._restart == "never" or (self._restart == "on_failure" and error is None):
-                return error
-            exhausted = self._plan_restart(began, error)
-            if exhausted is not None:
-                return exhausted
-            if not self._token.sleep(self._previous_delay):
-                return None
-
-    def _call_body(self) -> BaseException | None:
-        try:
-            if self._wants_token:
-                self._target(self._token)
-            else:
-                self._target()
-        except Stopping as stopping:
-            return None if self._token.is_set() else stopping
-        except BaseException as error:  # the thread's border: an error is a value from here on
-            return error
-        return None
-
-    def _plan_restart(self, began: float, error: BaseException | None) -> BaseException | None:
-        """Book one restart and its delay; return an error where the budget is spent."""
-        now = self._clock.monotonic()
-        while self._restarted_at and self._restarted_at[0] <= now - self._within:
-            self._restarted_at.popleft()
-        if len(self._restarted_at) >= self._max_restarts:
-            note = (
-                f"thread {self.name!r} ended {len(self._restarted_at) + 1} times within {self._within:g} s: no restart"
-            )
-            if error is None:
-                return ThreadkitError(note)
-            error.add_note(note)
-            return error
-        if now - began >= self._within:  # it was well for a while: begin anew
-            self._row, self._previous_delay = 0, 0.0
-        self._restarted_at.append(now)
-        if self._max_restarts == math.inf:
-            self._restarted_at.clear()  # unlimited: nothing to remember
-        self._restarts += 1
-        self._row += 1
-        self._previous_delay = delay_of(
-            self._backoff, RetryState(self._row, error, previous_delay=self._previous_delay)
+        Each step is reentrant, since a finalizer may strike anywhere: single operations on a dict, and stores.
+        """
+        if is_finalizing() or not self._is_dropped():
+            return
+        _exit.watch(self)  # strongly: it is alive again
+        self._body.attach(self)
+        if self._body.is_over:  # the body may have looked for its owner in vain, and will not look again
+            _exit.forget(self)
+            return
+        warnings.warn(
+            f"thread {self.name!r} was dropped while its body runs, and goes on until the interpreter exits: "
+            "keep a reference to it and stop it, or add it to a lifecycle",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
         )
-        self._emit(Restarted(component=self.name, error=error, restarts=self._restarts, delay=self._previous_delay))
-        return None
+
+    def _is_dropped(self) -> bool:
+        """Return True where it has not ended, and nobody answers for it."""
+        try:
+            ours = self._generation == _fork.generation() and self._host_token is None
+        except AttributeError:  # it was refused when it was made
+            return False
+        return ours and not self._over

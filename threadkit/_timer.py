@@ -12,9 +12,11 @@ import functools
 import heapq
 import itertools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+from threadkit import _fork
 from threadkit._clock import Clock
 from threadkit._waiting import Condition
 
@@ -36,6 +38,7 @@ class Timer:
     """
 
     __slots__ = (
+        "__weakref__",
         "_clock",
         "_closed",
         "_condition",
@@ -186,6 +189,30 @@ class Timer:
         return batch
 
 
+def shared_timer(clock: Clock) -> Timer:
+    """Return the timer that all share who now and then look after something on this clock.
+
+    It lives as long as somebody keeps it. None of its users may close it.
+    """
+    with _shared_lock:
+        timer = _shared.get(id(clock))  # nobody else can have this id: the timer keeps its clock
+        if timer is None:
+            timer = _shared[id(clock)] = Timer(clock, "threadkit-watch")
+        return timer
+
+
 def _call_all(batch: list[Call]) -> None:
     for callback, argument in batch:
         callback(argument)
+
+
+def _forget_parent() -> None:
+    # In a forked child the timers' threads do not exist, and the lock may be held for ever.
+    global _shared, _shared_lock
+    _shared = weakref.WeakValueDictionary()
+    _shared_lock = threading.RLock()
+
+
+_shared: weakref.WeakValueDictionary[int, Timer] = weakref.WeakValueDictionary()  # by the id of the clock
+_shared_lock = threading.RLock()  # guards _shared; reentrant for finalizers that start a thread
+_fork.after_fork(_forget_parent)

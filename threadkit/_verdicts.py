@@ -1,5 +1,7 @@
-"""What user code raises to tell threadkit how to go on. None of these is a failure.
+"""What user code raises, or returns, to tell threadkit how to go on. None of these is a failure.
 
+DONE         returned by a body or a task's function: a good end, do not call me again
+STOP_ALL     returned by a body: a good end, and everything else is to stop too
 RetryLater   [ThreadkitError]  from a job's handler: try again after a delay
 Snooze       [ThreadkitError]  from a job's handler: run again later, no attempt spent
 Discard      [ThreadkitError]  from a job's handler: give the job up, no dead letter
@@ -8,11 +10,23 @@ Stopping     [BaseException]   from ``StopToken.raise_if_set()``: unwind, a stop
 
 from __future__ import annotations
 
+import enum
 from datetime import timedelta
 
 from typing_extensions import override
 
 from threadkit._errors import ThreadkitError
+
+
+class Verdict(enum.Enum):
+    """The type of ``DONE`` and ``STOP_ALL``, so that each has a name and there is but one."""
+
+    DONE = "done"
+    STOP_ALL = "stop all"
+
+
+DONE = Verdict.DONE
+STOP_ALL = Verdict.STOP_ALL
 
 
 class RetryLater(ThreadkitError):

@@ -112,13 +112,43 @@ class Failed(Event):
 
 @_event
 class Restarted(Event):
-    """A managed thread died and its body will be called again after a delay."""
+    """A managed thread, or a group inside a group, ended and will be called again after a delay."""
 
     error: BaseException | None
     restarts: int
     delay: float
     level = logging.WARNING
-    sentence = "thread {component!r} ended ({error}); restart {restarts} in {delay:.3g} s"
+    sentence = "{component!r} ended ({error}); restart {restarts} in {delay:.3g} s"
+
+
+@_event
+class GroupRestarted(Event):
+    """A thread of a group ended, and for its sake others are ended and will be called again with it, after a delay."""
+
+    culprit: str
+    others: str
+    delay: float
+    level = logging.WARNING
+    sentence = "group {component!r}: {culprit!r} ended, and {others} with it; again in {delay:.3g} s"
+
+
+@_event
+class Wedged(Event):
+    """A managed thread is alive, but gave no sign of life for longer than its heartbeat allows."""
+
+    seconds: float
+    stack: str
+    level = logging.WARNING
+    sentence = "thread {component!r} is wedged: silent for {seconds:.3g} s. It is here:\n{stack}"
+
+
+@_event
+class Recovered(Event):
+    """A managed thread that was wedged gave a sign of life again, after so many seconds in all."""
+
+    seconds: float
+    level = logging.WARNING
+    sentence = "thread {component!r} is well again after {seconds:.3g} s of silence"
 
 
 @_event

@@ -28,10 +28,17 @@ def _gates_that_nobody_owns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def explore() -> Callable[..., None]:
-    """Return ``explore(setup, *workers, invariant, attempts=200)``: fail where an interleaving breaks the invariant."""
+    """Return ``explore(setup, *workers, invariant, attempts=200, ops=2000)``.
+
+    It fails where an interleaving of so many opcodes breaks the invariant.
+    """
 
     def explore(
-        setup: Callable[[], Any], *workers: Callable[[Any], Any], invariant: Callable[[Any], bool], attempts: int = 200
+        setup: Callable[[], Any],
+        *workers: Callable[[Any], Any],
+        invariant: Callable[[Any], bool],
+        attempts: int = 200,
+        ops: int = 2000,
     ) -> None:
         result = frontrun.explore(
             setup=setup,
@@ -39,7 +46,7 @@ def explore() -> Callable[..., None]:
             invariant=invariant,
             strategy="random",
             max_attempts=attempts,
-            max_ops=2000,
+            max_ops=ops,
             seed=1,
             trace_packages=["threadkit", "threadkit.*"],
         )

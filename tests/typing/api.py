@@ -23,6 +23,7 @@ from threadkit import (
     Run,
     ShutdownReport,
     StopToken,
+    ThreadGroup,
     WorkQueue,
     backoff,
     triggers,
@@ -88,6 +89,30 @@ ManagedThread(reader, loop=loop)
 IntervalTask(poll, 60, loop=loop)
 lc.queue("async", loop=loop)
 ManagedThread(reader, loop="loop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+group = lc.group("feed", "one_for_all", max_restarts=None, phase=5)
+assert_type(group, ThreadGroup)
+assert_type(group.group("inner", "rest_for_one", within=5), ThreadGroup)
+assert_type(group.add(ManagedThread(named)), ManagedThread)
+assert_type(group["named"], ManagedThread | ThreadGroup)
+assert_type(group.remove("named", timeout=5), bool)
+lc.group("feed", "all_for_one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@group.thread("child", restart="always", heartbeat=5, on_wedged="replace")
+def child(running: StopToken) -> int:
+    running.beat()
+    return 1 if running() else 0
+
+
+@group.thread
+def another() -> str:
+    return ""
+
+
+assert_type(child(StopToken()), int)
+assert_type(another(), str)
+group.thread("no", max_restarts=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 assert_type(bare(StopToken()), int)
 assert_type(named(), str)
 report("now")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # the decorators leave its type alone
