@@ -19,12 +19,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Pace, Tick, seconds
 from threadkit._run import DONE, ActiveRun, Figures, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
-from threadkit._timer import Entry
 from threadkit.backoff import RetryState, delay_of
 from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
 
@@ -187,7 +187,7 @@ class Recurrence:
             moment = self.due.wake_at(self._clock)
             if self._not_before is not None:
                 moment = max(moment, self._not_before)
-            self._entry = self._scheduler.schedule(moment, self._look)
+            self._entry = self._scheduler.schedule(moment, self._look, self.figures)
 
     def _look(self) -> None:
         """See whether a run is due, and if so, decide about it. On a thread of the pool."""
