@@ -11,7 +11,7 @@ from typing import Any
 # What the heap holds: due time, a number that keeps equal times in order, callback (None: cancelled), its argument.
 # A list, because lists compare in C and one field changes; and a heterogeneous list has no better type.
 Entry = list[Any]
-Call = tuple[Callable[[Any], None], Any]
+Call = tuple[Callable[..., object], Any]
 
 _DEAD_BEFORE_SWEEP = 512
 
@@ -33,7 +33,7 @@ class Agenda:
     def __len__(self) -> int:
         return len(self._heap) - self._dead
 
-    def add(self, due: float, callback: Callable[[Any], None], argument: object = None) -> Entry:
+    def add(self, due: float, callback: Callable[..., object], argument: object = None) -> Entry:
         """Write an entry down, and return it for ``cancel()``."""
         entry: Entry = [due, next(self._numbers), callback, argument]
         heapq.heappush(self._heap, entry)

@@ -32,6 +32,13 @@ class Done(enum.Enum):
 DONE = Done.DONE
 
 
+@attrs.frozen
+class AgainIn:
+    """What a function returns to say when it wants to be run next; made by ``IntervalTask.again_in()``."""
+
+    seconds: float
+
+
 @attrs.frozen(eq=False)
 class Settings:
     """How a task is to be run; see ``IntervalTask``."""
@@ -41,6 +48,7 @@ class Settings:
     wants_run: bool
     rhythm: Rhythm
     overlap: Overlap
+    max_parallel: float
     misfire: Misfire
     max_runs: int | None
     backoff: Backoff | None
@@ -112,7 +120,7 @@ class TaskStats:
     Attributes:
         runs: how many runs have ended, the failed ones included.
         failures: how many of them have raised.
-        skipped: how many were left out because another was going on.
+        skipped: how many were left out because others were going on.
         missed: how many were due while nothing could run.
         running: how many are going on.
         next_run_at: when the next one is due, in UTC.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -74,7 +75,7 @@ class Scene:
         self.finished: list[BaseException | None] = []
         self.events: list[object] = []
         rhythm = Rhythm(10.0, 0.0, float, after_the_end=False)
-        settings = Settings("task", self.func, False, rhythm, overlap, "run", max_runs, None, None, float)
+        settings = Settings("task", self.func, False, rhythm, overlap, math.inf, "run", max_runs, None, None, float)
         self.token = StopToken(clock=self.clock)
         self.recurrence = Recurrence(
             settings, self.clock, self.token, self.events.append, self.finished.append, paused=False
