@@ -254,11 +254,8 @@ class Scheduler:
 
     def _leave(self) -> None:
         """Attend no longer, if this thread did: leave what is due next to the watch."""
-        me = threading.current_thread()
-        if self._attendant is not me:  # nobody else makes it this thread
-            return
         with self._condition:
-            if self._attendant is me:
+            if self._attendant is threading.current_thread():
                 self._attendant = None
                 if self._agenda.next_due() < self._alarm:
                     self._condition.notify_all()
