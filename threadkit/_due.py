@@ -230,6 +230,11 @@ class Rhythm:
         else:
             self.interval = seconds(every, "every")
 
+    @property
+    def pace(self) -> float | None:
+        """The seconds from one run to the next, where there is such a thing."""
+        return self.interval if self.trigger is None else self.trigger.interval
+
     def first(self, clock: Clock) -> Due | None:
         """Return what is due first, counted from now.
 

@@ -192,8 +192,7 @@ class IntervalTask(BaseComponent):
         A new value takes effect at once, also from inside a run: the next run is due so many seconds after the one
         before was, or now if that has passed.
         """
-        trigger = self._rhythm.trigger
-        return self._rhythm.interval if trigger is None else trigger.interval
+        return self._rhythm.pace
 
     @interval.setter
     def interval(self, value: Pace) -> None:

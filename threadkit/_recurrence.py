@@ -23,7 +23,7 @@ from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Pace, Tick, seconds
 from threadkit._run import DONE, ActiveRun, AgainIn, Figures, Settings, TaskStats
-from threadkit._scheduler import Scheduler
+from threadkit._scheduler import Scheduler, Tempo
 from threadkit._setback import Setback
 from threadkit._stop import StopToken
 from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
@@ -67,6 +67,7 @@ class Recurrence:
         self._active: dict[int, ActiveRun] = {}
         self._entry: Entry | None = None  # the scheduler's, for the next look
         self._setback = Setback(settings.backoff, settings.random)
+        self._tempo = Tempo()
         self.paused = paused
         self.closed = False  # written once: nothing begins any more
         self._told = False  # written once: somebody calls finish()
@@ -79,6 +80,7 @@ class Recurrence:
     def start(self, scheduler: Scheduler, *, run_immediately: bool) -> None:
         """Begin. What the trigger or the callable raises is raised here."""
         first = self._rhythm.first(self._clock)
+        self._tempo.follow(self._rhythm.pace)
         self._token.on_stop(self.wind_down)  # if the stop has come already, it is called here and now
         with self._lock:
             if not self.closed:
@@ -119,6 +121,7 @@ class Recurrence:
             if interval == self._rhythm.interval:
                 return
             self._rhythm.interval = interval
+            self._tempo.follow(interval)
             if isinstance(self.due, Tick):
                 self.due = self.due.paced(interval, self._clock)
                 self._arm()
@@ -186,7 +189,7 @@ class Recurrence:
             moment = self.due.wake_at(self._clock)
             if self._setback.until is not None:
                 moment = max(moment, self._setback.until)
-            self._entry = self._scheduler.schedule(moment, self._look, self.figures)
+            self._entry = self._scheduler.schedule(moment, self._look, self._tempo)
 
     def _look(self) -> None:
         """See whether a run is due, and if so, decide about it. On a thread of the pool."""
@@ -344,6 +347,7 @@ class Recurrence:
         with self._lock:
             del self._active[run.number]
             if has_run:
+                self._tempo.took(ended - run.began)
                 self.figures.count(ended - run.began, error)
             self._setback.until = until
             if until is not None:

@@ -17,8 +17,6 @@ from threadkit._stop import StopToken
 from threadkit._verdicts import Stopping
 from threadkit.backoff import Backoff
 
-_QUICK = 0.001  # seconds
-
 Overlap = Literal["skip", "queue", "parallel", "cancel"]
 Misfire = Literal["run", "skip"]
 
@@ -154,7 +152,6 @@ class Figures:
     __slots__ = (
         "failures",
         "failures_in_a_row",
-        "is_quick",
         "last_duration",
         "last_error",
         "last_run_at",
@@ -168,13 +165,11 @@ class Figures:
         self.last_run_at: datetime | None = None
         self.last_duration: float | None = None
         self.last_error: BaseException | None = None
-        self.is_quick = True  # whether the run that ended last took no time to speak of; innocent before the first
 
     def count(self, duration: float, error: BaseException | None) -> None:
         """Count a run that has ended."""
         self.runs += 1
         self.last_duration = duration
-        self.is_quick = duration < _QUICK
         if error is None:
             self.failures_in_a_row = 0
         else:

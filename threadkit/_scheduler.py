@@ -9,11 +9,11 @@ All interval tasks of a lifecycle share one. There are three parts to play:
   that one waits for the interpreter, and a thousand short tasks are done by one or two threads instead of thirty-two.
   Nothing is left lying: who adds to the line then looks whether somebody is to come; who comes says so, then looks at
   the line.
-- An *attendant* is a server that has emptied the line and sees that more is due within a moment. It stays, sleeps in
+- An *attendant* is a server that has emptied the line and sees that more is due soon. It stays, sleeps in
   the watch's place, and runs what becomes due itself, as long as that was quick the last time: to wake one thread for
-  each moment costs less than half of waking two. It never naps for less than a millisecond, so what is due close
-  together is done together, never early. Meanwhile the watch is patient: it looks a moment after each due time, and
-  steps in where the attendant is stuck in a call that used to be quick.
+  each moment costs less than half of waking two. It takes no shorter naps than two milliseconds, or than the fastest
+  task can bear: so what is due close together is done together, never early. Meanwhile the watch is patient: it looks
+  a while after each due time, and steps in where the attendant is stuck in a call that used to be quick.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from threadkit._agenda import Agenda, Entry
 from threadkit._clock import Clock
@@ -37,17 +36,36 @@ MAX_THREADS = 32
 
 _IDLE_TIMEOUT = 30.0
 _RETRY_DELAY = 1.0
-_MOMENT = 0.005  # seconds; an attendant stays for what is due within it, and so long may it be stuck unseen
-_SHORTEST_NAP = 0.001  # seconds; so much may something be late for the sake of what is due right after it
+_SOON = 0.02  # seconds; an attendant stays for what is due within it
+_PATIENCE = 0.01  # seconds; so long may an attendant be stuck before the watch steps in
+_NAP = 0.002  # seconds; so much may something be late for the sake of what is due right after it
+_QUICK = 0.001  # seconds; what takes longer is not for an attendant
+_SHARE = 0.1  # of its interval; a task may be late by no more for the sake of others
 
 Call = Callable[[], object]
 
 
-class Tempo(Protocol):
-    """Knows whether a call was quick the last time."""
+class Tempo:
+    """How fast a task goes, as far as its scheduler cares.
 
-    @property
-    def is_quick(self) -> bool: ...
+    Attributes:
+        is_quick: whether its last run took no time to speak of; before the first, it is thought to be.
+        slack: the seconds by which it may be late for the sake of others.
+    """
+
+    __slots__ = ("is_quick", "slack")
+
+    def __init__(self) -> None:
+        self.is_quick = True
+        self.slack = math.inf
+
+    def follow(self, interval: float | None) -> None:
+        """Take over the interval of the task; None where it has none."""
+        self.slack = math.inf if interval is None else interval * _SHARE
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long a run took."""
+        self.is_quick = seconds < _QUICK
 
 
 class Scheduler:
@@ -70,6 +88,7 @@ class Scheduler:
         "_is_watched",
         "_line",
         "_name",
+        "_nap",
         "_pool",
         "_stopped",
         "_summoned",
@@ -94,6 +113,7 @@ class Scheduler:
         self._watch: threading.Thread | None = None
         self._alarm = math.inf  # when the watch is going to wake up
         self._attendant: threading.Thread | None = None
+        self._nap = _NAP  # the shortest; it only ever gets shorter
         self._batches = 0  # how many attendants have put into the line
 
     def schedule(self, due: float, call: Call, tempo: Tempo | None = None) -> Entry:
@@ -102,7 +122,7 @@ class Scheduler:
         Args:
             due: the moment.
             call: what to call.
-            tempo: tells, when it is due, whether the call was quick the last time; None is for what may take long.
+            tempo: tells, when it is due, whether the call is quick; None is for what may take long.
 
         Returns:
             the entry, for ``cancel()``.
@@ -113,6 +133,8 @@ class Scheduler:
         with self._condition:
             if self._stopped:
                 return [due, 0, None, None]
+            if tempo is not None and tempo.slack < self._nap:
+                self._nap = tempo.slack
             entry = self._agenda.add(due, call, tempo)
             if self._is_watched:
                 if self._agenda.is_head(entry):
@@ -178,11 +200,12 @@ class Scheduler:
                     self._line.extend(self._agenda.pop_due(now))
                     return True
                 patient, batches = self._attendant is not None, self._batches
-                self._alarm = alarm = max(due, now) + _MOMENT if patient else due
+                self._alarm = alarm = max(due, now) + _PATIENCE if patient else due
                 changed = self._condition.wait_until(
                     partial(self._must_look, alarm, now), None if alarm == math.inf else alarm
                 )
-                if patient and not changed and self._batches == batches and (self._line or due + _MOMENT <= alarm):
+                is_left = self._line or self._agenda.next_due() + _PATIENCE <= alarm
+                if patient and not changed and is_left and self._batches == batches:
                     self._attendant = None  # it is stuck
                     return True
             self._watch = None
@@ -193,7 +216,7 @@ class Scheduler:
     def _must_look(self, alarm: float, now: float) -> bool:
         """Tell whether it is wrong by now to sleep until the alarm. The lock MUST be held."""
         due = self._agenda.next_due()
-        return self._stopped or (due if self._attendant is None else max(due, now) + _MOMENT) < alarm
+        return self._stopped or (due if self._attendant is None else max(due, now) + _PATIENCE) < alarm
 
     # --- servers -----------------------------------------------------------------------------------------------------
 
@@ -232,20 +255,21 @@ class Scheduler:
     # --- the attendant -----------------------------------------------------------------------------------------------
 
     def _attend(self) -> bool:
-        """Stay for what is due within a moment, and put it into the line; False where there is no need to stay."""
+        """Stay for what is due soon, and put it into the line; False where there is no need to stay."""
         with self._condition:
+            me = threading.current_thread()
             if self._attendant is None:
-                self._attendant = threading.current_thread()
-            elif self._attendant is not threading.current_thread():
-                return False
-            now = self._clock.monotonic()
-            while not self._stopped and (due := self._agenda.next_due()) <= now + _MOMENT:
+                self._attendant = me
+            while self._attendant is me and not self._stopped:
+                now = self._clock.monotonic()
+                due = self._agenda.next_due()
                 if due <= now:
                     self._line.extend(self._agenda.pop_due(now))
                     self._batches += 1
                     return True
-                self._condition.wait_until(partial(self._is_earlier, due), max(due, now + _SHORTEST_NAP))
-                now = self._clock.monotonic()
+                if due > now + _SOON:
+                    break
+                self._condition.wait_until(partial(self._is_earlier, due), max(due, now + self._nap))
         self._leave()
         return False
 

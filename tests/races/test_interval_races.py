@@ -15,7 +15,7 @@ from threadkit import IntervalTask, StopToken, SystemClock
 from threadkit._due import Rhythm, Tick
 from threadkit._recurrence import Recurrence
 from threadkit._run import Overlap, Settings
-from threadkit._scheduler import Scheduler
+from threadkit._scheduler import Scheduler, Tempo
 
 pytestmark = pytest.mark.races
 
@@ -298,12 +298,6 @@ class Line:
         return lambda: self.done.append(name)
 
 
-class Quick:
-    """The tempo of what takes no time."""
-
-    is_quick = True
-
-
 def test_nothing_is_left_lying_in_the_line(explore: Explore) -> None:
     """Whoever adds to the line while a thread is leaving it has somebody come."""
 
@@ -331,7 +325,7 @@ def test_one_server_attends(explore: Explore) -> None:
         line.scheduler.run(line.add("a"))
         line.summoned *= 2
         for name in "bcd":
-            line.scheduler.schedule(0.0, line.add(name), Quick())
+            line.scheduler.schedule(0.0, line.add(name), Tempo())
         return line
 
     def come(line: Line) -> None:
@@ -353,7 +347,7 @@ def test_who_leaves_against_who_adds(explore: Explore) -> None:
         scheduler = line.scheduler
         scheduler._is_watched = True
         scheduler._agenda.add(10.0, bool)
-        scheduler._alarm = 10.005
+        scheduler._alarm = 10.01
         scheduler._condition._gates.append(line)  # type: ignore[arg-type]  # where the watch sleeps; a duck of a gate
         return line
 
