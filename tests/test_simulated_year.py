@@ -1,8 +1,8 @@
 """A year of a mixed schedule on a clock that is moved by hand, tick for tick beside an oracle.
 
-The oracle is a patient person: it walks through the year minute by minute, reads the clocks of each zone, and writes
-down what is due by the sentences of the documentation. It knows no trigger, no heap, no offset and no arithmetic of
-calendars; what a zone's clocks show it asks ``zoneinfo``, one minute after the other.
+The oracle is a patient person: it walks through the year, reads the clocks of each zone every five minutes (all times
+here are multiples of five), and writes down what is due by the sentences of the documentation. It knows no trigger, no
+heap, no offset and no arithmetic of calendars; what a zone's clocks show it asks ``zoneinfo``, again and again.
 
 In the middle of the year the machine sleeps for three hours; in summer its wall clock is set forward by forty minutes,
 and in autumn back by thirty.
@@ -21,7 +21,7 @@ from threadkit.testing import VirtualClock
 from threadkit.triggers import Trigger, cron, daily, every, monthly, weekly
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+MINUTE, STEP, DAY = timedelta(minutes=1), timedelta(minutes=5), timedelta(days=1)
 MINUTES = 365 * 1440
 
 # What happens to the clocks, when by the minutes of the monotonic one: minutes by which the wall clock is then ahead.
@@ -67,30 +67,30 @@ class Walk:
     """A walk through the year, and through the hours after it that the shifts of the wall clock lead to."""
 
     def __init__(self) -> None:
-        self.minutes = [BEGIN + number * MINUTE for number in range(1, MINUTES + 1440)]
+        self.moments = [BEGIN + number * MINUTE for number in range(5, MINUTES + 1440, 5)]
         ahead, self.walls = 0, list[datetime]()  # what the wall clock shows at each minute of the monotonic one
         for minute in range(1, MINUTES + 1):
             ahead += SHIFTS.get(minute - 1, 0)
             self.walls.append(BEGIN + (minute + ahead) * MINUTE)
 
     def shown_in(self, zone: str) -> list[datetime]:
-        """Return what the clocks of a zone show at each minute."""
+        """Return what the clocks of a zone show at each moment."""
         info = ZoneInfo(zone)
-        return [minute.astimezone(info).replace(tzinfo=None) for minute in self.minutes]
+        return [moment.astimezone(info).replace(tzinfo=None) for moment in self.moments]
 
     def times_seen(self, matches: Matches, shown: list[datetime]) -> list[datetime]:
-        """Write down the minutes at which clocks show a time, or have just leapt over it; no time is seen twice."""
-        found, latest = list[datetime](), shown[0] - MINUTE
-        for minute, reading in zip(self.minutes, shown, strict=True):
+        """Write down the moments at which clocks show a time, or have just leapt over it; no time is seen twice."""
+        found, latest = list[datetime](), shown[0] - STEP
+        for moment, reading in zip(self.moments, shown, strict=True):
             while latest < reading:
-                latest += MINUTE
-                if matches(latest) and found[-1:] != [minute]:
-                    found.append(minute)
+                latest += STEP
+                if matches(latest) and found[-1:] != [moment]:
+                    found.append(moment)
         return found
 
     def frequency_seen(self, matches: Matches, shown: list[datetime]) -> list[datetime]:
-        """Write down every minute at which clocks show it."""
-        return [minute for minute, reading in zip(self.minutes, shown, strict=True) if matches(reading)]
+        """Write down every moment at which clocks show it."""
+        return [moment for moment, reading in zip(self.moments, shown, strict=True) if matches(reading)]
 
     def what_is_due(self) -> dict[str, list[datetime]]:
         """Return when each calendar task is due, were nobody to touch the clock."""
