@@ -20,11 +20,11 @@ import pytest
 
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
-    0: "_errors _fork _arguments _chance _clock _calling _stacks",
-    1: "_verdicts _durations events health _waiting _stamps _lease _systemd",
+    0: "_errors _fork _arguments _chance _clock _calling _agenda _stacks",
+    1: "_verdicts _durations _calendar events health _waiting _stamps _lease _systemd",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
     3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _restarts _pulse _budget _checkup",
-    4: "_component stores _resources _run _mailbox _lane _job _handlers _body _coroutines",
+    4: "_component stores _resources _run _setback _mailbox _lane _job _handlers _body _coroutines",
     5: "_supervised _member _scheduler _bus _loop _signals _entry _engine _intake _crew _waitlist",
     6: "_thread _supervisor _submitter _recurrence _dispatcher _reception _registry",
     7: "_group _interval _executor _workqueue _directory _runner",
@@ -42,7 +42,7 @@ NOT_YET: frozenset[str] = frozenset()
 MOST_LINES = 400
 DEPENDENCIES = frozenset({"attrs", "typing_extensions"})
 # What an optional feature needs is imported in the function that needs it, and in these modules only.
-OPTIONAL = {"executors": frozenset({"dask", "distributed", "loky"}), "triggers": frozenset({"cronsim"})}
+OPTIONAL = {"executors": frozenset({"dask", "distributed", "loky"}), "_calendar": frozenset({"cronsim"})}
 # Parts of the standard library that take long to load and that most programs never need.
 LOADED_ON_FIRST_USE = frozenset({"asyncio", "sqlite3", "zoneinfo"})
 

@@ -10,7 +10,7 @@ from helpers import Gate
 from typing_extensions import override
 
 from threadkit import StopToken
-from threadkit._scheduler import MAX_THREADS, Scheduler
+from threadkit._scheduler import MAX_THREADS, Scheduler, Tempo
 from threadkit.events import Event, PoolSaturated
 from threadkit.testing import VirtualClock
 
@@ -177,6 +177,23 @@ def test_no_thread_for_the_pool(caplog: pytest.LogCaptureFixture) -> None:
     end(scheduler, clock)
 
 
+def test_no_thread_for_the_watch() -> None:
+    """Where the system gives no thread at all the entry is taken back, and who asked is told."""
+
+    class Poorer(VirtualClock):
+        @override
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            raise RuntimeError("can't start new thread")
+
+    scheduler = Scheduler(Poorer())
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        scheduler.schedule(1, bool)
+    assert len(scheduler._agenda) == 0
+    assert scheduler.threads() == []
+    scheduler.stop()
+    assert scheduler.join(0)
+
+
 def test_two_threads_at_the_end_of_the_line() -> None:
     """A thread that comes to an empty line goes away again."""
     clock, gate = VirtualClock(), Gate()
@@ -186,3 +203,165 @@ def test_two_threads_at_the_end_of_the_line() -> None:
     scheduler.run(gate.open)
     gate.pass_through()
     end(scheduler, clock)
+
+
+# --- the attendant -------------------------------------------------------------------------------------------------
+
+
+QUICK, SLOW, FAST = Tempo(), Tempo(), Tempo()
+SLOW.took(10)
+FAST.follow(0.001)
+
+
+class Diary:
+    """Notes what is called when, and by which thread."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.scheduler = Scheduler(self.clock)
+        self.token = StopToken(clock=self.clock)
+        self.called: list[tuple[str, float]] = []
+        self.threads: dict[str, threading.Thread] = {}
+
+    def plan(self, due: float, name: str, tempo: Tempo = QUICK, *, blocks: bool = False) -> None:
+        def call() -> None:
+            self.called.append((name, self.clock.monotonic()))
+            self.threads[name] = threading.current_thread()
+            if blocks:
+                self.token.wait()
+
+        self.scheduler.schedule(due, call, tempo)
+
+    def end(self) -> None:
+        self.token.set()
+        end(self.scheduler, self.clock)
+
+
+def test_what_is_due_soon_is_done_by_one_thread() -> None:
+    """A server that sees more to come soon stays for it, and does it at its time."""
+    diary = Diary()
+    dues = [1 + number * 0.004 for number in range(10)]
+    for number, due in enumerate(dues):
+        diary.plan(due, str(number))
+    diary.clock.advance(2)
+    assert diary.called == [(str(number), due) for number, due in enumerate(dues)]
+    assert len(set(diary.threads.values())) == 1
+    assert diary.scheduler._attendant is None
+    diary.end()
+
+
+def test_what_is_due_close_together_is_done_together() -> None:
+    """Within two milliseconds after a nap began nobody is woken twice, and nothing is done early."""
+    diary = Diary()
+    for due, name in [(1, "a"), (1.0004, "b"), (1.0019, "c"), (1.0022, "d")]:
+        diary.plan(due, name)
+    diary.clock.advance(2)
+    assert dict(diary.called) == pytest.approx({"a": 1, "b": 1.002, "c": 1.002, "d": 1.004})
+    diary.end()
+
+
+def test_a_fast_task_has_naps_cut_short() -> None:
+    """Beside a task whose interval is a millisecond nothing is late by more than a tenth of that."""
+    diary = Diary()
+    for number, due in enumerate([1, 1.0004, 1.0019, 1.0022]):
+        diary.plan(due, str(number), FAST if number == 3 else QUICK)
+    diary.clock.advance(2)
+    assert [moment for _, moment in diary.called] == [1, 1.0004, 1.0019, 1.0022]
+    diary.end()
+
+
+def test_a_call_that_is_no_longer_quick_delays_others_by_moments() -> None:
+    """Where an attendant is stuck in a call that used to be quick, others step in before long."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.003, "stuck", blocks=True)
+    diary.plan(1.003, "beside it")
+    diary.plan(1.0055, "after it")
+    diary.plan(5, "long after")
+    diary.clock.advance(5)
+    began = dict(diary.called)
+    assert (began["stuck"], began["long after"]) == (1.003, 5)
+    assert 1.003 <= began["beside it"] <= 1.03
+    assert 1.0055 <= began["after it"] <= 1.03
+    diary.end()
+
+
+def test_a_stuck_call_with_nothing_beside_it() -> None:
+    """An attendant that is stuck with an empty line is found out by what is due next, and is in nobody's way later."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.003, "stuck", blocks=True)
+    for number in range(3):
+        diary.plan(1.5 + number, str(number))
+    diary.clock.advance(5)
+    began = dict(diary.called)
+    assert 1.5 <= began["0"] <= 1.52
+    assert (began["1"], began["2"]) == (2.5, 3.5)
+    diary.end()
+
+
+def test_a_slow_call_is_not_attended() -> None:
+    """Who is about to do what may take long leaves the rest to the others first: they begin at their time."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.003, "slow", SLOW, blocks=True)
+    diary.plan(1.003, "beside it")
+    diary.plan(1.0055, "after it")
+    diary.clock.advance(2)
+    assert dict(diary.called) == {"a": 1, "slow": 1.003, "beside it": 1.003, "after it": 1.0055}
+    diary.end()
+
+
+def test_there_is_one_attendant() -> None:
+    """A server that comes while another attends does what it came for, and goes."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.004, "b")
+    diary.clock.advance(1)
+    attendant = diary.scheduler._attendant
+    assert attendant is diary.threads["a"]
+    others: list[threading.Thread] = []
+    diary.scheduler.run(lambda: others.append(threading.current_thread()))
+    diary.clock.settle()
+    assert attendant not in others
+    assert len(others) == 1
+    assert diary.scheduler._attendant is attendant
+    diary.clock.advance(1)
+    assert diary.called == [("a", 1), ("b", 1.004)]
+    diary.end()
+
+
+def test_an_earlier_entry_while_somebody_attends() -> None:
+    """What is added while an attendant naps, and due before it wakes up, is done at its time."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.0045, "c")
+    diary.clock.advance(1)
+    diary.plan(1.002, "b")
+    diary.clock.advance(1)
+    assert diary.called == [("a", 1), ("b", 1.002), ("c", 1.0045)]
+    diary.end()
+
+
+def test_stop_while_somebody_attends() -> None:
+    """stop() sends the attendant home as well as the watch."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.004, "b")
+    diary.clock.advance(1)
+    diary.end()
+    assert diary.called == [("a", 1)]
+
+
+def test_the_last_entry_is_cancelled_while_somebody_attends() -> None:
+    """An attendant that has nothing to wait for any more goes, and the watch does its part again."""
+    diary = Diary()
+    diary.plan(1, "a")
+    entry = diary.scheduler.schedule(1.004, bool, QUICK)
+    diary.clock.advance(1)
+    assert diary.scheduler.cancel(entry)
+    diary.clock.advance(0.5)
+    diary.plan(2, "b")
+    diary.clock.advance(1)
+    assert diary.called == [("a", 1), ("b", 2)]
+    diary.end()

@@ -97,7 +97,7 @@ def test_cancelled_entries_are_swept() -> None:
     for entry in entries:
         timer.cancel(entry)
     assert len(timer) == 1
-    assert len(timer._heap) < 1000
+    assert len(timer._agenda._heap) < 1000
     clock.advance(1)
     assert kept[2] is None
     assert timer.join(None)

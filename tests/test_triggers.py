@@ -811,3 +811,57 @@ class Pytz(tzinfo):
 def test_zones_of_pytz_are_taken_by_name() -> None:
     """A zone of pytz, which breaks the rules that datetime has for zones, gives the same answers as its name."""
     assert daily("09:00", tz=Pytz()) == daily("09:00", tz="Europe/Berlin")
+
+
+# --- start and end ----------------------------------------------------------------------------------------------------
+
+BOUNDED = [
+    lambda **bounds: daily("12:00", **bounds),
+    lambda **bounds: weekly("mon tue wed thu fri sat sun", "12:00", **bounds),
+    lambda **bounds: cron("0 12 * * *", **bounds),
+]
+
+
+@pytest.mark.parametrize("make", BOUNDED)
+def test_a_calendar_with_bounds(make: Callable[..., triggers.Trigger]) -> None:
+    """Nothing is due before the start or after the end; at either of them something may be."""
+    bounded = make(start=NOON, end=NOON + 2 * DAY)
+    assert runs(bounded, NOON - 9 * DAY, NOON + 9 * DAY) == [NOON, NOON + DAY, NOON + 2 * DAY]
+    second = timedelta(seconds=1)
+    assert runs(make(start=NOON + second, end=NOON + 2 * DAY - second), NOON - DAY, NOON + 9 * DAY) == [NOON + DAY]
+    assert make(start=NOON + second, end=NOON + 2 * second).next_after(NOON - DAY) is None
+    assert make(end=NOON).next_after(NOON - second) == NOON
+    assert make(start=NOON) != make() == make(start=None, end=None)
+
+
+def test_a_month_with_bounds() -> None:
+    """Bounds are points in time, in any zone, whatever the zone of the trigger."""
+    east = timezone(2 * HOUR)
+    trigger = monthly(31, "12:00", start=datetime(2024, 3, 31, 14, tzinfo=east), end=datetime(2024, 7, 1, tzinfo=east))
+    assert runs(trigger, NOON - 99 * DAY, NOON + 99 * DAY) == [utc("2024-03-31T12:00"), utc("2024-05-31T12:00")]
+
+
+def test_bounds_and_exceptions() -> None:
+    """The dates left out of a bounded trigger are those of its zone, and the first and last bounds stay."""
+    auckland = "Pacific/Auckland"
+    trigger = daily("09:00", tz=auckland, start=NOON, end=NOON + 3 * DAY).except_on(date(2024, 5, 2))
+    assert runs(trigger, NOON - DAY, NOON + 9 * DAY) == [utc("2024-05-03T09:00+12:00"), utc("2024-05-04T09:00+12:00")]
+    assert trigger.starting(NOON) == trigger
+
+
+@pytest.mark.parametrize("make", [*BOUNDED, lambda **bounds: monthly(1, "12:00", **bounds)])
+def test_bounds_that_are_refused(make: Callable[..., triggers.Trigger]) -> None:
+    """A bound that is naive, no moment, or on the wrong side of the other is refused."""
+    with pytest.raises(ValueError, match="start must have a time zone"):
+        make(start=NAIVE)
+    with pytest.raises(TypeError, match="end must be a datetime, not 5"):
+        make(end=5)
+    with pytest.raises(ValueError, match="end must not be before start, but is 2024-05-01 11:00"):
+        make(start=NOON, end=NOON - HOUR)
+    with pytest.raises(ValueError, match="moment must have a time zone"):
+        make(start=NOON).next_after(NAIVE)
+
+
+def test_a_start_at_the_beginning_of_the_calendar() -> None:
+    """A start as early as can be is no bound at all."""
+    assert daily("12:00", start=datetime.min.replace(tzinfo=UTC)).next_after(NOON) == NOON + DAY

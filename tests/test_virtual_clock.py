@@ -287,3 +287,15 @@ def test_a_wait_of_the_test_itself_goes_on_while_the_clock_moves() -> None:
     gate = Slow()
     clock._acquire_impatiently(gate, 10.0)
     assert gate.tries == 2
+
+
+@pytest.mark.parametrize("amount", [90, 90.0, timedelta(seconds=90), "90s", "1m30s"])
+def test_amounts_of_time(amount: Any) -> None:
+    """Time is told to a clock as it is to everything else: in seconds, as a timedelta or as text."""
+    clock = VirtualClock()
+    clock.advance(amount)
+    assert clock.monotonic() == 90
+    clock.suspend(amount)
+    assert clock.now() == NEW_YEAR + timedelta(seconds=180)
+    with pytest.raises(ValueError, match="must be a duration such as '5m'"):
+        clock.advance("soon")

@@ -2,12 +2,12 @@
 
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
-    floor 0  words         _errors _fork _arguments _chance _clock _calling _stacks
-    floor 1  values        _verdicts _durations events health _waiting _stamps _lease _systemd
+    floor 0  words         _errors _fork _arguments _chance _clock _calling _agenda _stacks
+    floor 1  values        _verdicts _durations _calendar events health _waiting _stamps _lease _systemd
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _restarts _pulse
     floor 3                _budget _checkup
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _body _coroutines
+    floor 4  the waist     _component stores _resources _mailbox _lane _run _setback _job _handlers _body _coroutines
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner

@@ -113,10 +113,14 @@ class Tick(Once):
         return Tick(self.origin, self.interval, number, shift), number - self.number - 1
 
     def paced(self, interval: float, clock: Clock) -> Tick:
-        """Return the tick that comes ``interval`` after the one before this, on a new grid; now if that has passed."""
-        before = self.origin + max(0, self.number - 1) * self.interval
-        tick = Tick(before, interval, min(self.number, 1), self.shift)
+        """Return the tick that comes ``interval`` after the one before this, on a new grid; now if that has passed.
+
+        Where this is the first of its grid, and still to come, nothing is known of one before: then after now.
+        """
         now = clock.monotonic()
+        if self.number == 0:
+            return Tick(now, interval, 1, self.shift) if self.at > now else Tick(now, interval, 0)
+        tick = Tick(self.origin + (self.number - 1) * self.interval, interval, 1, self.shift)
         return tick if tick.at > now else Tick(now, interval, 0)
 
 
@@ -178,6 +182,20 @@ class Appointment(Due):
         return point
 
 
+class Detour(Once):
+    """A point on the monotonic clock, after which a trigger has its say again, if there is one."""
+
+    __slots__ = ("trigger",)
+
+    def __init__(self, at: float, trigger: Trigger | None) -> None:
+        super().__init__(at)
+        self.trigger = trigger
+
+    @override
+    def following(self, clock: Clock, shift: float) -> tuple[Appointment | None, int]:
+        return None if self.trigger is None else Appointment.after(self.trigger, clock.now(), shift), 0
+
+
 class Rhythm:
     """What ``every``, ``fixed`` and ``jitter`` of a task come to: it names the first due time, and what follows.
 
@@ -212,6 +230,11 @@ class Rhythm:
         else:
             self.interval = seconds(every, "every")
 
+    @property
+    def pace(self) -> float | None:
+        """The seconds from one run to the next, where there is such a thing."""
+        return self.interval if self.trigger is None else self.trigger.interval
+
     def first(self, clock: Clock) -> Due | None:
         """Return what is due first, counted from now.
 
@@ -244,6 +267,14 @@ class Rhythm:
     def after_end(self, clock: Clock) -> Due | None:
         """Return what is due after a run that ends now; None where that is known already."""
         return self.from_now(clock) if self.after_the_end else None
+
+    def again_in(self, delay: float, clock: Clock) -> Due:
+        """Return what is due ``delay`` seconds from now, because the task has asked for it.
+
+        An interval is counted from there; a trigger says what is due after it.
+        """
+        at = clock.monotonic() + delay
+        return Detour(at, self._started) if self.interval is None else Tick(at, self.interval, 0)
 
     def shift(self) -> float:
         """Return the shift of the next due time, in seconds."""

@@ -65,6 +65,16 @@ def _factor(unit: str) -> float | None:
     return _UNITS.get(unit)
 
 
+def seconds(value: float | timedelta | str, name: str) -> float:
+    """Return a finite duration, zero or more, given in seconds, as a ``timedelta`` or as text.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it is ``nan``, negative or infinite, or the text means no duration.
+    """
+    return parse(value, name) if isinstance(value, str) else _arguments.seconds(value, name)
+
+
 def positive(value: float | timedelta | str, name: str) -> float:
     """Return a finite duration above zero, given in seconds, as a ``timedelta`` or as text.
 

@@ -6,6 +6,7 @@ What is due when is worked out in ``_due.py``, when runs begin and what becomes 
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from threadkit import _arguments
+from threadkit import _arguments, _durations
 from threadkit._calling import accepts, asks_for
 from threadkit._chance import chance
 from threadkit._clock import Clock, deadline_after
@@ -23,7 +24,7 @@ from threadkit._coroutines import Loop, begin, loop_for
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._recurrence import Recurrence
-from threadkit._run import Misfire, Overlap, Run, Settings, TaskStats
+from threadkit._run import AgainIn, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
 from threadkit._verdicts import DONE
@@ -45,6 +46,9 @@ class IntervalTask(BaseComponent):
     which has passed when the task starts, is late. A wall clock that is set back by up to an hour makes no run come
     twice; one that is set back by more was wrong before, and the trigger is followed by the right time from then on.
 
+    **The next run** may be moved by whoever sets ``interval``, by ``every`` where that is a function, and by the run
+    itself, which returns ``IntervalTask.again_in("30s")``, or ``IntervalTask.DONE`` for never.
+
     **Failures.** A run that raises, be it ``SystemExit``, is counted and told by a ``RunFailed`` event, and the
     schedule goes on. A trigger or a backoff that raises ends the task as failed.
 
@@ -58,6 +62,8 @@ class IntervalTask(BaseComponent):
         jitter: up to so many seconds, by chance, are added to each due time. The grid is not moved.
         overlap: what to do when a run is due while another is going on: ``"skip"`` it; ``"queue"`` one, to begin when
             the other ends; run both in ``"parallel"``; or ``"cancel"`` the other by its token, and begin when it ends.
+        max_parallel: with ``overlap="parallel"``, how many runs may go on at once; what is due beyond that is skipped.
+            None is no limit but the threads there are.
         misfire: ``"run"`` what is late, or ``"skip"`` it; see above.
         max_runs: end after so many runs.
         backoff: after a failed run none begins for as long as this says, though it be due; a queued one is dropped. It
@@ -72,7 +78,8 @@ class IntervalTask(BaseComponent):
         TypeError: an argument is of the wrong kind; ``func`` cannot be called with a run or without; or it is async and
             has no ``loop``.
         ValueError: an argument is out of range; ``overlap`` is ``"cancel"``, and ``func`` is not async and takes no run
-            with a token; or there are an executor and a loop.
+            with a token; ``max_parallel`` is given where ``overlap`` is not ``"parallel"``; or there are an executor
+            and a loop.
 
     Example:
         >>> from threadkit.testing import VirtualClock
@@ -98,6 +105,7 @@ class IntervalTask(BaseComponent):
         fixed: Literal["rate", "delay"] = "rate",
         jitter: float | timedelta = 0,
         overlap: Overlap = "skip",
+        max_parallel: int | None = None,
         misfire: Misfire = "run",
         max_runs: int | None = None,
         backoff: Backoff | None = None,
@@ -112,6 +120,8 @@ class IntervalTask(BaseComponent):
             raise TypeError(f"func must take one parameter, the run, or none, but {func!r} takes others")
         if overlap == "cancel" and not wants_run and loop is None:
             raise ValueError("overlap must not be 'cancel' where func takes no run: it would not see the run's token")
+        if max_parallel is not None and overlap != "parallel":
+            raise ValueError(f"max_parallel must not be {max_parallel!r} where overlap is {overlap!r}, not 'parallel'")
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
         if executor is not None and loop is not None:
@@ -130,6 +140,7 @@ class IntervalTask(BaseComponent):
             wants_run,
             self._rhythm,
             _arguments.choice(overlap, "overlap", ("skip", "queue", "parallel", "cancel")),
+            math.inf if max_parallel is None else _arguments.count(max_parallel, "max_parallel"),
             _arguments.choice(misfire, "misfire", ("run", "skip")),
             None if max_runs is None else _arguments.count(max_runs, "max_runs"),
             None if backoff is None else _arguments.function(backoff, "backoff"),
@@ -153,6 +164,34 @@ class IntervalTask(BaseComponent):
         """Use this scheduler from the next ``start()`` on; called by a lifecycle, which stops it, too."""
         self._host_scheduler = scheduler
 
+    @staticmethod
+    def again_in(delay: float | timedelta | str) -> object:
+        """Return what ``func`` returns to be run again so long after its end, whatever the schedule says.
+
+        The run takes the place of the one that would be due next. An interval is then counted from it; a trigger says
+        what comes after it. It is for a function that knows best: more is to do, or a server said when to come back.
+
+        Args:
+            delay: seconds, a ``timedelta`` or text such as ``"5m"``; zero is at once.
+
+        Raises:
+            TypeError: ``delay`` is no duration.
+            ValueError: ``delay`` is negative, ``nan`` or infinite, or means nothing.
+
+        Example:
+            >>> from threadkit.testing import VirtualClock
+            >>> clock = VirtualClock()
+            >>> def fetch(run):
+            ...     print(run.scheduled_at.time())
+            ...     return IntervalTask.again_in("10s") if run.number == 1 else None
+            >>> with IntervalTask(fetch, "5m", clock=clock):
+            ...     clock.advance("11m")
+            00:05:00
+            00:05:10
+            00:10:10
+        """
+        return AgainIn(_durations.seconds(delay, "delay"))
+
     # --- what users do -----------------------------------------------------------------------------------------------
 
     @property
@@ -162,8 +201,7 @@ class IntervalTask(BaseComponent):
         A new value takes effect at once, also from inside a run: the next run is due so many seconds after the one
         before was, or now if that has passed.
         """
-        trigger = self._rhythm.trigger
-        return self._rhythm.interval if trigger is None else trigger.interval
+        return self._rhythm.pace
 
     @interval.setter
     def interval(self, value: Pace) -> None:
@@ -236,7 +274,7 @@ class IntervalTask(BaseComponent):
 
     @property
     def skipped(self) -> int:
-        """How many runs were left out because another was going on."""
+        """How many runs were left out because others were going on."""
         return self._recurrence.figures.skipped
 
     @property

@@ -73,6 +73,7 @@ class TaskOptions(Placement, total=False):
     fixed: Literal["rate", "delay"]
     jitter: float | timedelta
     overlap: Overlap
+    max_parallel: int | None
     misfire: Misfire
     max_runs: int | None
     backoff: Backoff | None

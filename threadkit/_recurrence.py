@@ -19,14 +19,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Pace, Tick, seconds
-from threadkit._run import ActiveRun, Figures, Settings, TaskStats
-from threadkit._scheduler import Scheduler
+from threadkit._run import ActiveRun, AgainIn, Figures, Settings, TaskStats
+from threadkit._scheduler import Scheduler, Tempo
+from threadkit._setback import Setback
 from threadkit._stop import StopToken
-from threadkit._timer import Entry
 from threadkit._verdicts import DONE
-from threadkit.backoff import RetryState, delay_of
 from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
 
 _GRACE = 60.0  # seconds; a run that is later than this was missed, though no other is due yet
@@ -67,8 +67,8 @@ class Recurrence:
         self._held: Due | None = None
         self._active: dict[int, ActiveRun] = {}
         self._entry: Entry | None = None  # the scheduler's, for the next look
-        self._not_before: float | None = None  # the end of a backoff
-        self._delay = 0.0  # the last backoff
+        self._setback = Setback(settings.backoff, settings.random)
+        self._tempo = Tempo()
         self.paused = paused
         self.closed = False  # written once: nothing begins any more
         self._told = False  # written once: somebody calls finish()
@@ -81,6 +81,7 @@ class Recurrence:
     def start(self, scheduler: Scheduler, *, run_immediately: bool) -> None:
         """Begin. What the trigger or the callable raises is raised here."""
         first = self._rhythm.first(self._clock)
+        self._tempo.follow(self._rhythm.pace)
         self._token.on_stop(self.wind_down)  # if the stop has come already, it is called here and now
         with self._lock:
             if not self.closed:
@@ -121,6 +122,7 @@ class Recurrence:
             if interval == self._rhythm.interval:
                 return
             self._rhythm.interval = interval
+            self._tempo.follow(interval)
             if isinstance(self.due, Tick):
                 self.due = self.due.paced(interval, self._clock)
                 self._arm()
@@ -158,7 +160,7 @@ class Recurrence:
     def next_run_at(self) -> datetime | None:
         """Return when the next run is due, in UTC."""
         due = self.due
-        return None if due is None or self.paused else self._put_off(due).moment(self._clock)
+        return None if due is None or self.paused else self._setback.put_off(due, self._clock).moment(self._clock)
 
     def stats(self) -> TaskStats:
         """Return the figures, as of one moment."""
@@ -186,9 +188,9 @@ class Recurrence:
             self._entry = None
         if self.due is not None and not self.paused:
             moment = self.due.wake_at(self._clock)
-            if self._not_before is not None:
-                moment = max(moment, self._not_before)
-            self._entry = self._scheduler.schedule(moment, self._look)
+            if self._setback.until is not None:
+                moment = max(moment, self._setback.until)
+            self._entry = self._scheduler.schedule(moment, self._look, self._tempo)
 
     def _look(self) -> None:
         """See whether a run is due, and if so, decide about it. On a thread of the pool."""
@@ -196,7 +198,7 @@ class Recurrence:
         if due is None:
             return
         try:
-            meant = due if self._not_before is None else self._put_off(due)
+            meant = self._setback.put_off(due, self._clock)
             lateness = meant.lateness(self._clock)
             if lateness < 0:
                 self._replace(due, due.revised(self._clock))
@@ -229,14 +231,6 @@ class Recurrence:
             self._finish(None)
         self._perform(run)
 
-    def _put_off(self, due: Due) -> Due:
-        """Return the end of the backoff where that is later."""
-        moment = self._not_before
-        if moment is None:
-            return due
-        backoff = Once(moment)
-        return due if due.lateness(self._clock) <= backoff.lateness(self._clock) else backoff
-
     def _replace(self, due: Due, other: Due | None) -> None:
         with self._lock:
             if self.due is due:
@@ -263,13 +257,19 @@ class Recurrence:
 
     def _admit(self, due: Due) -> ActiveRun | None:
         """Begin a run, or do what the overlap policy says. The lock MUST be held."""
-        if not self._active or self._settings.overlap == "parallel":
+        if self._has_room():
             return self._begin(due)
-        if self._settings.overlap == "skip" or self._held is not None:
+        if self._settings.overlap in {"skip", "parallel"} or self._held is not None:
             self.figures.skipped += 1
         else:
             self._hold(due)
         return None
+
+    def _has_room(self) -> bool:
+        """Tell whether one more run may begin now. The lock MUST be held."""
+        return not self._active or (
+            self._settings.overlap == "parallel" and len(self._active) < self._settings.max_parallel
+        )
 
     def _hold(self, due: Due) -> None:
         """Have a run wait for the end of the present one, unless one does already. The lock MUST be held."""
@@ -295,7 +295,7 @@ class Recurrence:
 
     def _take_held(self) -> ActiveRun | None:
         with self._lock:
-            if self._held is None or (self._active and self._settings.overlap != "parallel") or self._token.is_set():
+            if self._held is None or not self._has_room() or self._token.is_set():
                 return None
             due, self._held = self._held, None
             return self._begin(due)
@@ -341,23 +341,23 @@ class Recurrence:
         ended = self._clock.monotonic()
         if self._rhythm.ask is not None:
             error = self._ask_for_interval(self._rhythm.ask) or error
-        following = not_before = dropped = broken = None
+        dropped = until = following = broken = None
         try:
-            not_before = None if error is None else self._back_off(ended, error)
-            following = self._rhythm.after_end(self._clock)
-        except BaseException as failure:
+            until, following = self._work_out(result, error, ended)
+        except BaseException as failure:  # the trigger's or the backoff's
             broken = failure
         with self._lock:
             del self._active[run.number]
             if has_run:
+                self._tempo.took(ended - run.began)
                 self.figures.count(ended - run.began, error)
-            self._not_before = not_before
-            if not_before is not None:
+            self._setback.until = until
+            if until is not None:
                 dropped = self._drop_held()
             if result is DONE or broken is not None:
                 self._broken = broken
                 self._close()
-            elif following is not None and self.due is None:
+            elif following is not None and (self.due is None or isinstance(result, AgainIn)):
                 self._plan(following)
             is_over = self._is_over()
         if error is not None and has_run:
@@ -366,6 +366,13 @@ class Recurrence:
             self._emit(RunSkipped(component=self._settings.name, scheduled_at=dropped.moment(self._clock)))
         if is_over:
             self._finish(self._broken)
+
+    def _work_out(self, result: object, error: BaseException | None, ended: float) -> tuple[float | None, Due | None]:
+        """Return when a setback ends, and what is due next, where the end of a run decides about these."""
+        until = None if error is None else self._setback.after(self.figures.failures_in_a_row + 1, error, ended)
+        if isinstance(result, AgainIn):
+            return until, self._rhythm.again_in(result.seconds, self._clock)
+        return until, self._rhythm.after_end(self._clock)
 
     def _plan(self, due: Due | None) -> None:
         """Make this the next, unless the end of a run will decide about that. The lock MUST be held."""
@@ -387,12 +394,3 @@ class Recurrence:
         except BaseException as error:
             return error
         return None
-
-    def _back_off(self, ended: float, error: BaseException) -> float | None:
-        """Return the moment before which no run begins; None where there is no backoff."""
-        if self._settings.backoff is None:
-            return None
-        row = self.figures.failures_in_a_row + 1  # runs in parallel that fail at once may see the same number
-        state = RetryState(row, error, previous_delay=self._delay if row > 1 else 0.0, random=self._settings.random)
-        self._delay = delay_of(self._settings.backoff, state)
-        return ended + self._delay

@@ -20,6 +20,13 @@ Overlap = Literal["skip", "queue", "parallel", "cancel"]
 Misfire = Literal["run", "skip"]
 
 
+@attrs.frozen
+class AgainIn:
+    """What a function returns to say when it wants to be run next; made by ``IntervalTask.again_in()``."""
+
+    seconds: float
+
+
 @attrs.frozen(eq=False)
 class Settings:
     """How a task is to be run; see ``IntervalTask``."""
@@ -29,6 +36,7 @@ class Settings:
     wants_run: bool
     rhythm: Rhythm
     overlap: Overlap
+    max_parallel: float
     misfire: Misfire
     max_runs: int | None
     backoff: Backoff | None
@@ -100,7 +108,7 @@ class TaskStats:
     Attributes:
         runs: how many runs have ended, the failed ones included.
         failures: how many of them have raised.
-        skipped: how many were left out because another was going on.
+        skipped: how many were left out because others were going on.
         missed: how many were due while nothing could run.
         running: how many are going on.
         next_run_at: when the next one is due, in UTC.
@@ -132,8 +140,15 @@ class Figures:
     """The figures while they grow. The recurrence's lock MUST be held to change them, save ``last_run_at``."""
 
     __slots__ = (
-        "failures", "failures_in_a_row", "last_duration", "last_error", "last_run_at", "missed", "runs", "skipped"
-    )  # fmt: skip
+        "failures",
+        "failures_in_a_row",
+        "last_duration",
+        "last_error",
+        "last_run_at",
+        "missed",
+        "runs",
+        "skipped",
+    )
 
     def __init__(self) -> None:
         self.runs = self.failures = self.failures_in_a_row = self.skipped = self.missed = 0

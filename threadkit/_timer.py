@@ -7,25 +7,17 @@ recurring tasks do, a timer may keep its thread instead, until it is closed.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import heapq
-import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from threadkit import _fork
+from threadkit._agenda import Agenda, Call, Entry
 from threadkit._clock import Clock
 from threadkit._waiting import Condition
-
-# What the heap holds: due time, a number that keeps equal times in order, callback (None: cancelled), its argument.
-# A list, because lists compare in C and one field changes; and a heterogeneous list has no better type.
-Entry = list[Any]
-Call = tuple[Callable[[Any], None], object]
-
-_DEAD_BEFORE_SWEEP = 512
 
 
 class Timer:
@@ -39,15 +31,13 @@ class Timer:
 
     __slots__ = (
         "__weakref__",
+        "_agenda",
         "_clock",
         "_closed",
         "_condition",
-        "_dead",
-        "_heap",
         "_is_served",
         "_lingers",
         "_name",
-        "_numbers",
         "_thread",
     )
 
@@ -55,18 +45,16 @@ class Timer:
         self._clock = clock
         self._name = name
         self._lingers = lingers
-        self._numbers = itertools.count()
         # Guards all below; notified when the head of the heap changes, and by close(). No callback runs under it.
         self._condition = Condition(clock)
         self._closed = False
-        self._heap: list[Entry] = []
-        self._dead = 0
+        self._agenda = Agenda()
         self._is_served = False  # there is a thread, or somebody is making one
         self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
         with self._condition:
-            return len(self._heap) - self._dead
+            return len(self._agenda)
 
     def at(self, due: float, callback: Callable[[Any], None], argument: object = None) -> Entry:
         """Have ``callback(argument)`` called when the clock's ``monotonic()`` reaches ``due``; never after ``close()``.
@@ -80,10 +68,9 @@ class Timer:
         with self._condition:
             if self._closed:
                 return [due, 0, None, None]
-            entry: Entry = [due, next(self._numbers), callback, argument]
-            heapq.heappush(self._heap, entry)
+            entry = self._agenda.add(due, callback, argument)
             if self._is_served:
-                if self._heap[0] is entry:
+                if self._agenda.is_head(entry):
                     self._condition.notify_all()
                 return entry
             self._is_served = True
@@ -94,9 +81,7 @@ class Timer:
         except RuntimeError:
             with self._condition:
                 self._is_served = False
-                with contextlib.suppress(ValueError):  # it was cancelled, and swept away
-                    self._heap.remove(entry)
-                    heapq.heapify(self._heap)
+                self._agenda.cancel(entry)
                 self._condition.notify_all()
             raise
         return entry
@@ -104,17 +89,11 @@ class Timer:
     def cancel(self, entry: Entry) -> bool:
         """Take an entry back; return False where it is being called, was called or was cancelled before."""
         with self._condition:
-            if entry[2] is None:
-                return False
-            entry[2] = entry[3] = None
-            self._dead += 1
-            if self._heap[0] is entry:
+            was_head = self._agenda.is_head(entry)
+            cancelled = self._agenda.cancel(entry)
+            if cancelled and was_head:
                 self._condition.notify_all()
-            elif self._dead > _DEAD_BEFORE_SWEEP and self._dead * 2 > len(self._heap):
-                self._heap = [live for live in self._heap if live[2] is not None]
-                heapq.heapify(self._heap)
-                self._dead = 0
-            return True
+            return cancelled
 
     def clear(self) -> None:
         """Cancel everything."""
@@ -148,45 +127,24 @@ class Timer:
         """Wait for what is due next; an empty answer ends the thread."""
         with self._condition:
             while True:
-                while self._heap and self._heap[0][2] is None:
-                    heapq.heappop(self._heap)
-                    self._dead -= 1
-                if not self._heap and self._lingers and not self._closed:
-                    self._condition.wait_until(lambda: bool(self._heap) or self._closed, None)
-                    continue
-                if not self._heap:
+                due = self._agenda.next_due()
+                now = self._clock.monotonic()
+                if due <= now:
+                    return self._agenda.pop_due(now)
+                if due == math.inf and (self._closed or not self._lingers):
                     self._thread = None
                     self._is_served = False
                     self._condition.notify_all()
                     return []
-                head = self._heap[0]
-                now = self._clock.monotonic()
-                if head[0] <= now:
-                    return self._pop_due(now)
-                self._condition.wait_until(functools.partial(self._has_changed, head), head[0])
+                self._condition.wait_until(partial(self._has_changed, due), None if due == math.inf else due)
 
-    def _has_changed(self, head: Entry) -> bool:
-        return not self._heap or self._heap[0] is not head or head[2] is None
+    def _has_changed(self, due: float) -> bool:
+        return self._closed or self._agenda.next_due() != due
 
     def _drop_all(self) -> None:
         """Take every entry out. The lock MUST be held."""
-        for entry in self._heap:
-            entry[2] = entry[3] = None
-        self._heap.clear()
-        self._dead = 0
+        self._agenda.clear()
         self._condition.notify_all()
-
-    def _pop_due(self, now: float) -> list[Call]:
-        """Take everything out that is due. The lock MUST be held."""
-        batch: list[Call] = []
-        while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            if entry[2] is None:
-                self._dead -= 1
-            else:
-                batch.append((entry[2], entry[3]))
-                entry[2] = entry[3] = None
-        return batch
 
 
 def shared_timer(clock: Clock) -> Timer:

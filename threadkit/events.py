@@ -163,7 +163,7 @@ class RunFailed(Event):
 
 @_event
 class RunSkipped(Event):
-    """A run was due while another one was going on, and the overlap policy left it out."""
+    """A run was due while another was going on, or as many as may, and the overlap policy left it out."""
 
     scheduled_at: datetime
     level = logging.INFO

@@ -15,26 +15,19 @@ frequency, not for a time, and follows what clocks show: no run in a gap, runs i
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from calendar import monthrange
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from attrs import evolve, frozen
 
-from threadkit import _arguments, _durations
+from threadkit import _arguments, _calendar, _durations
 
 Duration = float | timedelta | str
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND, _SECOND, _DAY = timedelta(microseconds=1), timedelta(seconds=1), timedelta(days=1)
-_FIFTY_YEARS, _THOUSAND_YEARS = 18_262 * _DAY, 365_250 * 86_400.0
+_MICROSECOND, _SECOND = timedelta(microseconds=1), timedelta(seconds=1)
+_THOUSAND_YEARS = 365_250 * 86_400.0
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_ALIASES = {
-    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
-}  # fmt: skip
 
 
 class Trigger(ABC):
@@ -122,10 +115,7 @@ def every(
     seconds = _durations.positive(interval, "interval")
     if not _MICROSECOND.total_seconds() <= seconds <= _THOUSAND_YEARS:
         raise ValueError(f"interval must be from a microsecond to a thousand years, but is {interval!r}")
-    start = None if start is None else _arguments.instant(start, "start")
-    end = None if end is None else _arguments.instant(end, "end")
-    if start and end and end < start:
-        raise ValueError(f"end must not be before start, but is {end}")
+    start, end = _bounds(start, end)
     return _Steps(timedelta(seconds=seconds), start, end, aligned, seconds, plain=not (start or end or aligned))
 
 
@@ -162,37 +152,44 @@ def after(delay: Duration) -> Trigger:
         >>> print(after("4h30m").starting(noon).next_after(noon))
         2024-05-01 16:30:00+00:00
     """
-    seconds = _durations.parse(delay, "delay") if isinstance(delay, str) else _arguments.seconds(delay, "delay")
+    seconds = _durations.seconds(delay, "delay")
     if seconds > _THOUSAND_YEARS:
         raise ValueError(f"delay must be at most a thousand years, but is {delay!r}")
     return _Steps(max(timedelta(seconds=seconds), _MICROSECOND), interval=seconds, plain=True, once=True)
 
 
-def daily(time: str, *, tz: str | tzinfo = UTC) -> Trigger:
+def daily(time: str, *, tz: str | tzinfo = UTC, start: datetime | None = None, end: datetime | None = None) -> Trigger:
     """Return a trigger that is due once a day.
 
     Args:
         time: ``"HH:MM"`` or ``"HH:MM:SS"``, as the zone's clocks show it.
         tz: the zone: a name such as ``"Europe/Berlin"``, or a ``tzinfo``.
+        start: nothing is due before it.
+        end: nothing is due after it.
 
     Raises:
-        TypeError: ``time`` is no text, or ``tz`` neither text nor a ``tzinfo``.
-        ValueError: ``time`` is no time of day, or no zone is called ``tz``.
+        TypeError: ``time`` is no text, ``tz`` neither text nor a ``tzinfo``, or ``start`` or ``end`` no ``datetime``.
+        ValueError: ``time`` is no time of day, no zone is called ``tz``, or ``start`` or ``end`` is naive, or in the
+            wrong order.
 
     Example:
         >>> print(daily("02:30", tz="Europe/Berlin").next_after(datetime(2024, 3, 30, 12, tzinfo=UTC)))
         2024-03-31 01:00:00+00:00
     """
-    return _Clocked(_zone(tz), _time(time))
+    return _within(_Clocked(_calendar.zone_of(tz), _calendar.Days(_calendar.time_of_day(time))), start, end)
 
 
-def weekly(days: str, time: str, *, tz: str | tzinfo = UTC) -> Trigger:
+def weekly(
+    days: str, time: str, *, tz: str | tzinfo = UTC, start: datetime | None = None, end: datetime | None = None
+) -> Trigger:
     """Return a trigger that is due on some days of every week.
 
     Args:
         days: one or more of ``mon tue wed thu fri sat sun``, with blanks or commas between.
         time: as for ``daily``.
         tz: as for ``daily``.
+        start: as for ``daily``.
+        end: as for ``daily``.
 
     Raises:
         ValueError: ``days`` has an unknown day or none. The rest is as for ``daily``.
@@ -204,16 +201,21 @@ def weekly(days: str, time: str, *, tz: str | tzinfo = UTC) -> Trigger:
     names = frozenset(_arguments.text(days, "days").lower().replace(",", " ").split())
     if not names or not names <= set(_WEEKDAYS):
         raise ValueError(f"days must be names such as 'mon' or 'mon wed fri', not {days!r}")
-    return _Clocked(_zone(tz), _time(time), frozenset(map(_WEEKDAYS.index, names)))
+    readings = _calendar.Days(_calendar.time_of_day(time), weekdays=frozenset(map(_WEEKDAYS.index, names)))
+    return _within(_Clocked(_calendar.zone_of(tz), readings), start, end)
 
 
-def monthly(day: int, time: str, *, tz: str | tzinfo = UTC) -> Trigger:
+def monthly(
+    day: int, time: str, *, tz: str | tzinfo = UTC, start: datetime | None = None, end: datetime | None = None
+) -> Trigger:
     """Return a trigger that is due on one day of every month that has this day.
 
     Args:
         day: 1 to 31 from the month's beginning, or -1 (its last day) to -31 from its end.
         time: as for ``daily``.
         tz: as for ``daily``.
+        start: as for ``daily``.
+        end: as for ``daily``.
 
     Raises:
         ValueError: no month has this ``day``. The rest is as for ``daily``.
@@ -224,10 +226,12 @@ def monthly(day: int, time: str, *, tz: str | tzinfo = UTC) -> Trigger:
     """
     if abs(_arguments.count(day, "day", minimum=-31)) not in range(1, 32):
         raise ValueError(f"day must be 1 to 31, or -1 (the last) to -31, but is {day!r}")
-    return _Clocked(_zone(tz), _time(time), day=day)
+    return _within(_Clocked(_calendar.zone_of(tz), _calendar.Days(_calendar.time_of_day(time), day=day)), start, end)
 
 
-def cron(expression: str, *, tz: str | tzinfo = UTC) -> Trigger:
+def cron(
+    expression: str, *, tz: str | tzinfo = UTC, start: datetime | None = None, end: datetime | None = None
+) -> Trigger:
     """Return a trigger that is due as a cron expression says. Needs the extra ``threadkit[cron]``.
 
     Args:
@@ -236,28 +240,32 @@ def cron(expression: str, *, tz: str | tzinfo = UTC) -> Trigger:
             ``L`` and ``LW`` (last day, last working day), ``5L`` and ``5#2`` (last, second Friday). Both day fields
             have to match, or one of them where neither begins with a star.
         tz: as for ``daily``.
+        start: as for ``daily``.
+        end: as for ``daily``.
 
     Raises:
         ImportError: the package cronsim is not installed.
-        TypeError: ``expression`` is no text, or ``tz`` neither text nor a ``tzinfo``.
-        ValueError: ``expression`` is wrong or never true (the error names the field), or no zone is called ``tz``.
+        TypeError: ``expression`` is no text; or as for ``daily``.
+        ValueError: ``expression`` is wrong or never true (the error names the field); or as for ``daily``.
 
     Example:
         >>> print(cron("*/5 9-17 * * mon-fri").next_after(datetime(2024, 5, 3, 17, 58, tzinfo=UTC)))
         2024-05-06 09:00:00+00:00
     """
-    try:
-        from cronsim import CronSimError
-    except ImportError as error:
-        raise ImportError("cron() needs the package cronsim: pip install threadkit[cron]", name="cronsim") from error
-    text = _ALIASES.get(_arguments.text(expression, "expression").strip().lower(), expression)
-    trigger = _Clocked(_zone(tz), cron=text)
-    try:
-        if not next(trigger.walls(_EPOCH.replace(tzinfo=None)), None):
-            raise CronSimError("day-of-month and day-of-week never meet")
-    except (CronSimError, ValueError) as error:  # ValueError: int() reads no number of thousands of digits
-        raise ValueError(f"expression must be such as '*/5 9-17 * * mon-fri', not {expression!r}: {error}") from error
-    return trigger
+    return _within(_Clocked(_calendar.zone_of(tz), _calendar.Cron.read(expression)), start, end)
+
+
+def _bounds(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+    start = None if start is None else _arguments.instant(start, "start")
+    end = None if end is None else _arguments.instant(end, "end")
+    if start and end and end < start:
+        raise ValueError(f"end must not be before start, but is {end}")
+    return start, end
+
+
+def _within(trigger: Trigger, start: datetime | None, end: datetime | None) -> Trigger:
+    start, end = _bounds(start, end)
+    return _Within(trigger, start, end, trigger.zone) if start or end else trigger
 
 
 @frozen
@@ -313,88 +321,30 @@ class _Except(Trigger):
     def next_after(self, moment: datetime) -> datetime | None:
         trigger = self.trigger.starting(moment)  # else the leap over a date would begin the count anew
         due = trigger.next_after(moment)
-        while due and (day := _reading(due, self.zone).date()) in self.dates:
-            midnight = _first_showing(datetime.combine(day, time.max), self.zone)
+        while due and (day := _calendar.reading(due, self.zone).date()) in self.dates:
+            midnight = _calendar.first_showing(datetime.combine(day, time.max), self.zone)
             due = trigger.next_after(max(due, midnight - _MICROSECOND))
         return due
 
 
 @frozen
-class _Clocked(Trigger):  # due when clocks show a time of day on certain days, or what a cron expression says
+class _Within(Trigger):
+    trigger: Trigger
+    start: datetime | None
+    end: datetime | None
     zone: tzinfo
-    time: time = time()
-    weekdays: frozenset[int] = frozenset(range(7))
-    day: int | None = None
-    cron: str = ""
-
-    def walls(self, reading: datetime) -> Iterator[datetime]:
-        """Yield what clocks show when it is due, as datetimes without a zone, from after ``reading`` on."""
-        if self.cron:
-            from cronsim import CronSim
-
-            yield from CronSim(self.cron, reading)  # given a zone, it would miss runs in a fold of half an hour
-            return
-        day = reading.date()
-        while True:
-            wall = datetime.combine(day, self.time)
-            of_month = (None, day.day, day.day - 1 - monthrange(day.year, day.month)[1])
-            if wall > reading and day.weekday() in self.weekdays and self.day in of_month:
-                yield wall
-            day += _DAY
 
     def next_after(self, moment: datetime) -> datetime | None:
-        start = moment = _arguments.instant(moment, "moment")
-        with suppress(OverflowError):
-            reading = _reading(moment, self.zone)
-            if not any(field.startswith("*") for field in self.cron.split()[:-3]):
-                dues = (_first_showing(wall, self.zone) for wall in self.walls(reading))
-                return next((due for due in dues if due > moment), None)  # others are shown once more, in a fold
-            # When cronsim gives up, we do too: a time may also fall into a gap every year, for ever.
-            while (wall := next(self.walls(reading), None)) and start - moment < _FIFTY_YEARS:
-                due = start + (wall - _reading(start, self.zone))
-                if not (change := _change(start, due, self.zone)):
-                    return due
-                start, reading = change, _reading(change, self.zone) - _SECOND
-        return None
+        due = self.trigger.next_after(_arguments.instant(moment, "moment"))
+        if due and self.start and due < self.start:
+            due = self.trigger.next_after(self.start - _MICROSECOND)
+        return None if due and self.end and due > self.end else due
 
 
-def _reading(moment: datetime, zone: tzinfo) -> datetime:
-    """Return what the zone's clocks show, without the zone: datetimes that have one ignore folds when compared."""
-    return moment.astimezone(zone).replace(tzinfo=None)
+@frozen
+class _Clocked(Trigger):
+    zone: tzinfo
+    readings: _calendar.Readings
 
-
-def _first_showing(wall: datetime, zone: tzinfo) -> datetime:
-    """Return the first instant at which the zone's clocks show ``wall`` or a later time."""
-    due = wall.replace(tzinfo=zone).astimezone(UTC)  # the first of two in a fold; after the end of a gap
-    return due if _reading(due, zone) == wall else _change(due - _DAY, due, zone) or due
-
-
-def _change(start: datetime, end: datetime, zone: tzinfo) -> datetime | None:
-    """Return the first instant after ``start``, up to ``end``, at which the zone's offset is another one, if any."""
-    low = high = start.replace(microsecond=0)  # offsets change at whole seconds, and not twice a day
-    offset = low.astimezone(zone).utcoffset()
-    while high.astimezone(zone).utcoffset() == offset:
-        if high >= end:
-            return None
-        low, high = high, min(high + _DAY, end)
-    while (seconds := (high - low) // _SECOND) > 1:
-        middle = low + seconds // 2 * _SECOND
-        low, high = (middle, high) if middle.astimezone(zone).utcoffset() == offset else (low, middle)
-    return high
-
-
-def _time(text: str) -> time:
-    if not re.fullmatch(r"([01]\d|2[0-3])(:[0-5]\d){1,2}", _arguments.text(text, "time"), re.ASCII):
-        raise ValueError(f"time must be from '00:00' to '23:59:59', two digits each, not {text!r}")
-    return time.fromisoformat(text)
-
-
-def _zone(tz: str | tzinfo) -> tzinfo:
-    if isinstance(name := getattr(tz, "zone", None) or tz, tzinfo):  # a zone of pytz misreads folds: take its name
-        return name
-    from zoneinfo import ZoneInfo
-
-    try:
-        return ZoneInfo(_arguments.text(name, "tz"))
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"tz must be a zone such as 'Europe/Berlin' (tzdata installed?), not {tz!r}") from error
+    def next_after(self, moment: datetime) -> datetime | None:
+        return _calendar.next_after(_arguments.instant(moment, "moment"), self.readings, self.zone)

@@ -28,6 +28,7 @@ TRIGGERS = [
         "daily": daily("02:30"),
         "daily in Berlin": daily("02:30", tz="Europe/Berlin"),
         "weekly": weekly("mon thu", "00:00", tz="America/New_York"),
+        "daily between": daily("02:30", tz="Europe/Berlin", start=NOON, end=NOON + timedelta(days=9)),
         "monthly": monthly(31, "23:59:59", tz="Asia/Kolkata"),
         "monthly from the end": monthly(-1, "00:30", tz="Australia/Lord_Howe"),
         "cron, a time": cron("30 2 * * *", tz="Europe/Dublin"),

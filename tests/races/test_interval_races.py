@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from threadkit import StopToken, SystemClock
+from threadkit import IntervalTask, StopToken, SystemClock
 from threadkit._due import Rhythm, Tick
 from threadkit._recurrence import Recurrence
 from threadkit._run import Overlap, Settings
-from threadkit._scheduler import Scheduler
+from threadkit._scheduler import Scheduler, Tempo
 
 pytestmark = pytest.mark.races
 
@@ -39,7 +42,7 @@ class Table:
         self.entries: list[tuple[float, Callable[[], object]]] = []
         self.calls: list[Callable[[], object]] = []
 
-    def schedule(self, due: float, call: Callable[[], object]) -> tuple[float, Callable[[], object]]:
+    def schedule(self, due: float, call: Callable[[], object], tempo: object) -> tuple[float, Callable[[], object]]:
         self.entries.append((due, call))
         return self.entries[-1]
 
@@ -67,14 +70,17 @@ class Table:
 class Scene:
     """A recurrence that is due every ten seconds, at the time of its first run."""
 
-    def __init__(self, overlap: Overlap = "skip", max_runs: int | None = None) -> None:
+    def __init__(self, overlap: Overlap = "skip", max_runs: int | None = None, max_parallel: float = math.inf) -> None:
         self.clock = Standing()
         self.table = Table(self.clock)
         self.began: list[float] = []
         self.finished: list[BaseException | None] = []
+        self.going: list[float] = []
+        self.most = 0  # how many runs went on at once
+        self.answers: list[object] = []  # what the runs return, in order; then None
         self.events: list[object] = []
         rhythm = Rhythm(10.0, 0.0, float, after_the_end=False)
-        settings = Settings("task", self.func, False, rhythm, overlap, "run", max_runs, None, None, float)
+        settings = Settings("task", self.func, False, rhythm, overlap, max_parallel, "run", max_runs, None, None, float)
         self.token = StopToken(clock=self.clock)
         self.recurrence = Recurrence(
             settings, self.clock, self.token, self.events.append, self.finished.append, paused=False
@@ -82,8 +88,12 @@ class Scene:
         self.recurrence.start(self.table, run_immediately=False)  # type: ignore[arg-type]  # a duck
         self.clock.moment = 10.0
 
-    def func(self) -> None:
+    def func(self) -> object:
         self.began.append(self.clock.moment)
+        self.going.append(self.clock.moment)
+        self.most = max(self.most, len(self.going))
+        self.going.pop()
+        return self.answers.pop(0) if self.answers else None
 
     def look(self) -> None:
         self.recurrence._look()
@@ -204,6 +214,63 @@ def test_a_queued_run_against_the_end_of_the_present(explore: Explore) -> None:
     explore(lambda: Scene("queue"), Scene.look, second, invariant=invariant)
 
 
+@pytest.mark.parametrize(
+    ("overlap", "most"), [("skip", 1), ("queue", 1), ("cancel", 1), ("parallel", 1), ("parallel", 2)]
+)
+def test_overlap_policies_against_the_end_of_a_run(explore: Explore, overlap: Overlap, most: int) -> None:
+    """What is due while a run begins or ends is run, skipped or folded, and never more runs go on than may."""
+
+    def later(scene: Scene) -> None:
+        scene.clock.moment = 20.0
+        scene.look()
+
+    def invariant(scene: Scene) -> bool:
+        scene.table.work()
+        figures = scene.recurrence.figures
+        return (
+            len(scene.began) == figures.runs
+            and figures.runs + figures.skipped + figures.missed == 2
+            and scene.most <= most
+            and scene.recurrence.work_left() == 0
+            and scene.recurrence.due.at == 30
+            and scene.is_armed_well()
+        )
+
+    explore(lambda: Scene(overlap, max_parallel=most), Scene.look, later, invariant=invariant)
+
+
+def test_what_a_run_asks_for_against_a_new_interval(explore: Explore) -> None:
+    """A run that asks for a time while the interval is set has one of the two, and the scheduler knows of it."""
+
+    def setup() -> Scene:
+        scene = Scene()
+        scene.answers.append(IntervalTask.again_in(100))
+        return scene
+
+    def change(scene: Scene) -> None:
+        scene.recurrence.set_interval(15.0)
+
+    def invariant(scene: Scene) -> bool:
+        # The run was put off to 15 by the change; or had begun, and then who spoke last was heard.
+        return scene.recurrence.due.at in {15.0, 25.0, 110.0} and scene.is_armed_well()
+
+    explore(setup, Scene.look, change, invariant=invariant)
+
+
+def test_what_a_run_asks_for_against_stop(explore: Explore) -> None:
+    """A run that asks for another while its task is stopped gets none, and the task ends once."""
+
+    def setup() -> Scene:
+        scene = Scene()
+        scene.answers.append(IntervalTask.again_in(0))
+        return scene
+
+    def invariant(scene: Scene) -> bool:
+        return scene.finished == [None] and scene.recurrence.due is None and not scene.table.entries
+
+    explore(setup, Scene.look, Scene.stop, invariant=invariant)
+
+
 class Line:
     """A scheduler whose pool is a list of calls to be made."""
 
@@ -223,6 +290,9 @@ class Line:
             except IndexError:
                 return
             call()
+
+    def release(self) -> None:
+        self.done.append("woken")
 
     def add(self, name: str) -> Callable[[], Any]:
         return lambda: self.done.append(name)
@@ -244,3 +314,48 @@ def test_nothing_is_left_lying_in_the_line(explore: Explore) -> None:
         return sorted(line.done) == ["a", "b"] and not line.scheduler._line
 
     explore(setup, add, Line.come, invariant=invariant)
+
+
+def test_one_server_attends(explore: Explore) -> None:
+    """Of two servers that find the line empty one attends to what is due; all of it is done, and nobody stays."""
+
+    def setup() -> Line:
+        line = Line()
+        line.scheduler._is_watched = True
+        line.scheduler.run(line.add("a"))
+        line.summoned *= 2
+        for name in "bcd":
+            line.scheduler.schedule(0.0, line.add(name), Tempo())
+        return line
+
+    def come(line: Line) -> None:
+        with contextlib.suppress(RuntimeError):  # both were summoned at once here, and the flag is given back twice
+            line.summoned.pop()()
+
+    def invariant(line: Line) -> bool:
+        line.come()
+        return sorted(line.done) == ["a", "b", "c", "d"] and line.scheduler._attendant is None
+
+    explore(setup, come, come, invariant=invariant)
+
+
+def test_who_leaves_against_who_adds(explore: Explore) -> None:
+    """Whoever leaves the rest to the watch, or adds to it, has it wake up in time."""
+
+    def setup() -> Line:
+        line = Line()
+        scheduler = line.scheduler
+        scheduler._is_watched = True
+        scheduler._agenda.add(10.0, bool)
+        scheduler._alarm = 10.01
+        scheduler._condition._gates.append(line)  # type: ignore[arg-type]  # where the watch sleeps; a duck of a gate
+        return line
+
+    def leave(line: Line) -> None:
+        line.scheduler._attendant = threading.current_thread()
+        line.scheduler._leave()
+
+    def add(line: Line) -> None:
+        line.scheduler.schedule(5.0, bool)
+
+    explore(setup, leave, add, invariant=lambda line: line.done == ["woken"] and line.scheduler._attendant is None)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from threadkit import Clock, Gate
+from threadkit import Clock, Gate, triggers
 
 _PATIENCE = 5.0  # real seconds that a driven thread may run before advance() gives up on it
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,20 +130,20 @@ class VirtualClock:
             raise
         return thread
 
-    def advance(self, seconds: float | timedelta) -> None:
+    def advance(self, seconds: float | timedelta | str) -> None:
         """Let time pass: step from due time to due time, and at each wait until every driven thread is parked again.
 
         Args:
-            seconds: how much.
+            seconds: how much: a number, a ``timedelta`` or text such as ``"5m"``.
 
         Raises:
-            ValueError: ``seconds`` is negative, ``nan`` or infinite.
+            ValueError: ``seconds`` is negative, ``nan`` or infinite, or means nothing.
             RuntimeError: called from a thread that the clock drives; or such a thread is still running after 5 real
                 seconds, which it is named for.
         """
-        amount = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-        if not 0 <= amount < math.inf:
-            raise ValueError(f"seconds must be finite and not negative, but is {seconds!r}")
+        amount = _in_seconds(seconds)
+        if amount == math.inf:
+            raise ValueError(f"seconds must be finite, but is {seconds!r}")
         with self._changed:
             if threading.current_thread() in self._driven:
                 raise RuntimeError("advance() must not be called from a thread that the clock itself drives")
@@ -191,16 +191,18 @@ class VirtualClock:
         with self._changed:
             self._zero = moment.astimezone(UTC) - timedelta(seconds=self._monotonic)
 
-    def suspend(self, seconds: float) -> None:
+    def suspend(self, seconds: float | timedelta | str) -> None:
         """Let the machine sleep: the wall clock goes on, ``monotonic()`` does not (as on Linux).
 
+        Args:
+            seconds: how long; as for ``advance()``.
+
         Raises:
-            ValueError: ``seconds`` is negative or ``nan``.
+            ValueError: ``seconds`` is negative or ``nan``, or means nothing.
         """
-        if not seconds >= 0:
-            raise ValueError(f"seconds must not be negative or nan, but is {seconds!r}")
+        amount = timedelta(seconds=_in_seconds(seconds))
         with self._changed:
-            self._zero += timedelta(seconds=seconds)
+            self._zero += amount
 
     def __repr__(self) -> str:
         return f"<VirtualClock {self._monotonic:g} s, {self.now().isoformat()}>"
@@ -244,6 +246,15 @@ class VirtualClock:
             f"not every thread on the virtual clock is parked after {_PATIENCE:g} real seconds; "
             "wait on the clock (a token, a job, a run) instead of on something real\n" + "\n".join(lines)
         )
+
+
+def _in_seconds(value: float | timedelta | str) -> float:
+    if isinstance(value, str):
+        return triggers.after(value).interval or 0.0  # reads the texts that everything else reads
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not seconds >= 0:
+        raise ValueError(f"seconds must not be negative or nan, but is {value!r}")
+    return seconds
 
 
 _: type[Clock] = VirtualClock
