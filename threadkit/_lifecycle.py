@@ -274,6 +274,8 @@ class Lifecycle(Runner, Makers, Directory):
     def enter_context(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when all components have ended; the last one entered is left first.
 
+        It belongs to the process that enters it: a forked child does not leave it.
+
         Returns:
             what its ``__enter__`` returned.
 
@@ -286,6 +288,8 @@ class Lifecycle(Runner, Makers, Directory):
 
     def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have ``func(*args, **kwargs)`` called when all components have ended.
+
+        A forked child that starts anew calls it, too.
 
         Raises:
             Closed: the lifecycle has been stopped.
@@ -354,10 +358,11 @@ class Lifecycle(Runner, Makers, Directory):
 
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
-        entries = list(self._registry)
+        entries, resources = self._registry.of_parent(), self._resources.of_child()
         self._registry = Registry(self._clock, self._take_failure)
         self._reset()
-        for entry in sorted(entries, key=lambda entry: entry.number):
+        self._resources = resources
+        for entry in entries:
             self._registry.add(
                 entry.component, phase=entry.phase, requires=entry.requires, check=entry.check, must_exist=False
             )

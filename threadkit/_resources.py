@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from typing_extensions import ParamSpec
 
@@ -16,23 +16,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Resource(NamedTuple):
+    name: str
+    close: Callable[[], object]
+    entered: bool  # a context manager, not a callback
+
+
 class Resources:
     """A stack of things to close. Unlike ``contextlib.ExitStack`` it tells every error, and can leave all open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _stack; nothing is called under it
-        self._stack: list[tuple[str, Callable[[], object]]] = []
+        self._stack: list[_Resource] = []
+        self._parent: Resources | None = None  # kept alive in a forked child: finalizers would close what is in there
+
+    def of_child(self) -> Resources:
+        """Return what a forked child starts anew with: the callbacks.
+
+        What the parent has entered, a connection or a temporary folder, is the parent's to leave.
+        """
+        child = Resources()
+        child._stack = [resource for resource in self._stack if not resource.entered]  # alone: no lock is needed
+        child._parent = self
+        return child
 
     def enter(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager now, and leave it in ``close()``."""
         value = cm.__enter__()
-        self._push(type(cm).__qualname__, lambda: cm.__exit__(None, None, None))
+        self._push(_Resource(type(cm).__qualname__, lambda: cm.__exit__(None, None, None), entered=True))
         return value
 
     def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call ``func(*args, **kwargs)`` in ``close()``."""
         _arguments.function(func, "func")
-        self._push(_arguments.name_of(func, "callback"), lambda: func(*args, **kwargs))
+        self._push(_Resource(_arguments.name_of(func, "callback"), lambda: func(*args, **kwargs), entered=False))
 
     def close(self, *, leave_open: bool) -> tuple[list[str], list[BaseException]]:
         """Close all, the last one first, whatever they raise; or only tell their names.
@@ -42,21 +59,20 @@ class Resources:
         """
         with self._lock:
             if leave_open:
-                return [name for name, _ in reversed(self._stack)], []
+                return [resource.name for resource in reversed(self._stack)], []
         errors: list[BaseException] = []
         while (top := self._pop()) is not None:  # one by one, so that an interrupt loses no more than the one it struck
-            name, close = top
             try:
-                close()
+                top.close()
             except Exception as error:
-                logger.exception("resource %r failed to close", name)
+                logger.exception("resource %r failed to close", top.name)
                 errors.append(error)
         return [], errors
 
-    def _pop(self) -> tuple[str, Callable[[], object]] | None:
+    def _pop(self) -> _Resource | None:
         with self._lock:
             return self._stack.pop() if self._stack else None
 
-    def _push(self, name: str, close: Callable[[], object]) -> None:
+    def _push(self, resource: _Resource) -> None:
         with self._lock:
-            self._stack.append((name, close))
+            self._stack.append(resource)
