@@ -160,7 +160,7 @@ class Lifecycle(Runner, Makers, Directory):
             error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
             self.stop(f"could not start: {describe(error)}")
             self._move_to(ComponentState.RUNNING)
-            self.shutdown()
+            self.shutdown(0 if isinstance(error, Forced) else None)
             raise
         self._move_to(ComponentState.RUNNING)
         self._observers.emit(Started(component=self.name))
