@@ -17,7 +17,7 @@ PLACES: dict[str, Place] = {}
 
 
 def place(func: Place) -> Place:
-    """Remember a place. It is given a lifecycle that has not started, and sees to it that ``act`` is called in there."""
+    """Remember a place: it is given a lifecycle that has not started, and has ``act`` called in there later."""
     PLACES[func.__name__] = func
     return func
 
@@ -55,12 +55,14 @@ def job_handler(lc: Lifecycle, act: Act) -> None:
 
 @place
 def executor_call(lc: Lifecycle, act: Act) -> None:
-    lc.executor().submit(act)
+    pool = lc.executor()
+    lc.thread("submitter")(lambda: pool.submit(act))
 
 
 @place
 def done_callback(lc: Lifecycle, act: Act) -> None:
-    lc.executor().submit(int).add_done_callback(lambda _: act())
+    pool = lc.executor()
+    lc.thread("submitter")(lambda: pool.submit(int).add_done_callback(lambda _: act()))
 
 
 @place
@@ -193,50 +195,85 @@ def test_shutdown_from_inside(name: str, quiet: None) -> None:
     assert len(outcomes) <= 2, outcomes
 
 
-@pytest.mark.parametrize("ask", ["stop", "shutdown"])
-@pytest.mark.parametrize("where", ["observer", "callback", "context manager", "stop", "join", "close"])
-def test_asked_while_it_shuts_down(where: str, ask: str, quiet: None) -> None:
-    """What a lifecycle calls while it shuts down may ask it to stop; to shut down is refused, since that waits for it."""
+def test_start_from_inside_a_start(quiet: None) -> None:
+    """What a lifecycle calls while it starts is refused another start, rather than made to wait for itself."""
     lc = Lifecycle()
     outcomes: list[object] = []
 
-    def act(*_: object) -> None:
+    def act(_: object) -> None:
+        try:
+            outcomes.append(lc.start())
+        except WouldBlock as refusal:
+            outcomes.append(str(refusal))
+
+    lc.observe(act)
+    lc.thread("body")(lambda running: running.wait())
+    Background(lc.start).result()
+    told = "start() would block the start of lifecycle 'app', which has to go on; use stop() there"
+    assert outcomes == [told, None]  # the second event tells that it is up
+    assert lc.shutdown().ok
+
+
+class Own:
+    """A component, and a context manager, of the user's."""
+
+    name = "own"
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None: ...
+    def stop(self, reason: str | None = None) -> None: ...
+    def join(self, timeout: float | None = None) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("ask", ["stop", "shutdown"])
+@pytest.mark.parametrize("where", ["stop", "join", "close", "callback", "context manager"])
+def test_asked_while_it_shuts_down(where: str, ask: str, quiet: None) -> None:
+    """What a lifecycle calls while it shuts down may ask it to stop; to shut down would wait for itself."""
+    lc = Lifecycle()
+    outcomes: list[object] = []
+
+    def act(*_: object) -> bool:
         try:
             outcomes.append(getattr(lc, ask)())
         except WouldBlock as refusal:
             outcomes.append(refusal)
-
-    class Own:
-        name = "own"
-
-        def __enter__(self) -> None: ...
-        def __exit__(self, *_: object) -> None:
-            act()
-
-        def start(self) -> None: ...
-        def stop(self, reason: str | None = None) -> None: ...
-        def join(self, timeout: float | None = None) -> bool:
-            return True
-
-        def close(self) -> None: ...
+        return True
 
     own = Own()
-    if where in {"stop", "join", "close"}:
-        before = getattr(own, where)
-        setattr(own, where, lambda *args: (act(), before(*args))[1])
-    lc.add(own)
-    if where == "observer":
-        lc.observe(act)
-    elif where == "callback":
+    if where == "callback":
         lc.callback(act)
     elif where == "context manager":
+        own.close = act
         lc.enter_context(own)
+    else:
+        setattr(own, where, act)
+        lc.add(own)
     lc.start()
     Background(lc.shutdown).result()
-    expected = type(None) if ask == "stop" else WouldBlock
-    assert outcomes
-    assert all(isinstance(outcome, expected) for outcome in outcomes[:-1] if where == "observer"), outcomes
-    if where != "observer":
-        assert [type(outcome) for outcome in outcomes] == [expected]
+    assert [type(outcome) for outcome in outcomes] == [type(None) if ask == "stop" else WouldBlock]
     assert lc.report is not None
     assert lc.report.ok, lc.report
+
+
+def test_an_observer_that_shuts_down(quiet: None) -> None:
+    """An observer is refused a shutdown while one goes on, and gets the report when that is over."""
+    lc = Lifecycle()
+    outcomes: list[object] = []
+
+    def act(_: object) -> None:
+        try:
+            outcomes.append(lc.shutdown())
+        except WouldBlock as refusal:
+            outcomes.append(str(refusal))
+
+    lc.start()
+    lc.observe(act)
+    Background(lc.shutdown).result()
+    told = "shutdown() would block a thread of lifecycle 'app', which has to go on; use stop() there"
+    assert outcomes == [told, lc.report]

@@ -91,13 +91,13 @@ class Lifecycle(Runner, Makers, Directory):
     def _reset(self) -> None:
         """Make everything that belongs to one life: when made, and when started anew in a forked child."""
         self._generation = _fork.generation()
-        # Guards _state, _failures, _shutting_down and _report; notified when they change. Nothing is called under it.
+        # Guards _state, _driver, _failures and _report; notified when they change. No user's code is called under it.
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
+        self._driver: threading.Thread | None = None  # who starts, or stops, everything at this moment
         self._failures: list[BaseException] = []
         self._resources = Resources()
         self._report: ShutdownReport | None = None
-        self._shutting_down = False
         self._raised: BaseException | None = None
         self._token = StopToken(self.name, clock=self._clock)
         self._scheduler = Scheduler(self._clock)
@@ -129,40 +129,41 @@ class Lifecycle(Runner, Makers, Directory):
 
         Raises:
             Closed: the lifecycle has been stopped.
+            WouldBlock: called by what this very start calls, an observer say.
             UnknownComponent: ``requires`` names a component that does not exist; nothing was started.
             StartTimeout: a component was not up in time.
             BaseException: whatever a component's ``start()`` raised.
         """
         if self._generation != _fork.generation():
             self._start_anew()
-        with self._condition:
-            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
-            if self._state is ComponentState.RUNNING:
-                return
-            if self._state is not ComponentState.NEW or self._token.is_set():
-                raise Closed("lifecycle", self.name)
-            self._state = ComponentState.STARTING
+        me = threading.current_thread()
+        if self._driver is me:  # nobody else could have written that
+            raise WouldBlock("start()", f"the start of lifecycle {self.name!r}", "stop()")
         try:
-            self._registry.check_requires()
-            if self._wants_signals:
-                self._trap.install()
-        except BaseException:
-            self._move_to(ComponentState.NEW)
-            raise
-        ensure_stopper()
-        _exit.watch(self)
-        try:
+            with self._condition:
+                self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+                if self._state is ComponentState.RUNNING:
+                    return
+                if self._state is not ComponentState.NEW or self._token.is_set():
+                    raise Closed("lifecycle", self.name)
+                self._registry.check_requires()
+                if self._wants_signals:
+                    self._trap.install()
+                self._driver, self._state = me, ComponentState.STARTING
+            ensure_stopper()
+            _exit.watch(self)
             for entry in self._registry:
                 if self._token.is_set():
                     break
                 self._registry.start(entry, self._start_timeout)
+            self._settle(ComponentState.RUNNING)
         except BaseException as error:
-            error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
-            self.stop(f"could not start: {describe(error)}")
-            self._move_to(ComponentState.RUNNING)
-            self.shutdown(0 if isinstance(error, Forced) else None)
+            if self._driver is me:  # else nothing has begun
+                error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
+                self.stop(f"could not start: {describe(error)}")
+                self._settle(ComponentState.RUNNING)
+                self.shutdown(0 if isinstance(error, Forced) else None)
             raise
-        self._move_to(ComponentState.RUNNING)
         self._observers.emit(Started(component=self.name))
 
     def stop(self, reason: str | None = None) -> None:
@@ -192,8 +193,8 @@ class Lifecycle(Runner, Makers, Directory):
             who stopped, who did not and where it is stuck, and what failed.
 
         Raises:
-            WouldBlock: called by a thread of one of the components, which would wait for itself; ``stop()`` is for
-                them.
+            WouldBlock: called by a thread of one of the components, or by what is called while the lifecycle starts or
+                stops, which would wait for itself; ``stop()`` is for them.
             ForkedError: the lifecycle was started by the parent process.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
@@ -204,18 +205,17 @@ class Lifecycle(Runner, Makers, Directory):
         if self._is_inside():
             raise WouldBlock("shutdown()", f"a thread of lifecycle {self.name!r}", "stop()")
         self.stop("shutdown")
-        with self._condition:
-            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
-            self._condition.wait_until(lambda: not self._shutting_down or self._report is not None, None)
-            if self._report is not None:
-                return self._report
-            self._shutting_down = True
+        me = threading.current_thread()
         try:
+            with self._condition:
+                self._condition.wait_until(lambda: self._driver is None or self._report is not None, None)
+                if self._report is not None:
+                    return self._report
+                self._driver, self._state = me, ComponentState.STOPPING
             return self._shut_down(total)
         except BaseException:  # Ctrl-C, say. Whoever waits, be it the exit hook, takes up what is left
-            with self._condition:
-                self._shutting_down = False
-                self._condition.notify_all()
+            if self._driver is me:
+                self._settle(ComponentState.RUNNING)
             raise
 
     @override
@@ -337,8 +337,7 @@ class Lifecycle(Runner, Makers, Directory):
                 self._trap.signum,
                 forced,
             )
-            self._state = ComponentState.FAILED if self._failures else ComponentState.STOPPED
-            self._condition.notify_all()
+            self._settle(ComponentState.FAILED if self._failures else ComponentState.STOPPED)
         _exit.forget(self)
         self._trap.restore()
         self._observers.emit(ShutdownFinished(component=self.name, seconds=report.seconds, ok=report.ok))
@@ -351,9 +350,10 @@ class Lifecycle(Runner, Makers, Directory):
                 self._failures.append(error)
             self.stop(f"component {entry.name!r} failed: {describe(error)}")
 
-    def _move_to(self, state: ComponentState) -> None:
+    def _settle(self, state: ComponentState) -> None:
+        """Start or stop no more: let others do so."""
         with self._condition:
-            self._state = state
+            self._driver, self._state = None, state
             self._condition.notify_all()
 
     def _start_anew(self) -> None:
@@ -371,7 +371,7 @@ class Lifecycle(Runner, Makers, Directory):
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
-        own = [*self._scheduler.threads()]
+        own = [self._driver, *self._scheduler.threads()]
         for entry in self._registry:
             own += getattr(entry.component, "threads", list)()
         return me in own
@@ -384,7 +384,7 @@ class Lifecycle(Runner, Makers, Directory):
     def _drop(self, component: Component) -> None:
         with contextlib.suppress(UnknownComponent):
             entry = self._registry.find(component.name)
-            if entry.component is component and not self._shutting_down:
+            if entry.component is component and self._state is not ComponentState.STOPPING:
                 self._registry.discard(entry)
 
     def _refuse_forked(self) -> None:
@@ -393,5 +393,5 @@ class Lifecycle(Runner, Makers, Directory):
 
     def _refuse_closed(self) -> None:
         self._refuse_forked()
-        if self._shutting_down or self._state.has_ended:
+        if self._state is ComponentState.STOPPING or self._state.has_ended:
             raise Closed("lifecycle", self.name)
