@@ -80,9 +80,9 @@ DRIVER = """
 
 
 def test_a_signal_at_any_moment_ends_a_service() -> None:
-    """Sixty services are sent one signal or two, at moments that chance chooses: each ends, by a signal's code."""
+    """Forty services are sent one signal or two, at moments that chance chooses: each ends, by a signal's code."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DRIVER), "60"],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(DRIVER), "40"],
         capture_output=True,
         text=True,
         check=False,
