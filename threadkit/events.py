@@ -6,26 +6,59 @@ Each event is a sentence by ``str()`` and a flat dict by ``as_dict()``. ``level`
 
 from __future__ import annotations
 
+import inspect
 import logging
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar, dataclass_transform
-
-import attrs
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 E = TypeVar("E")
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(attrs.field,))
+class _Now:
+    """The default of a field: the time when the event is made."""
+
+    def __repr__(self) -> str:
+        return "now"
+
+
+_NOW: Any = _Now()
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
 def _event(cls: type[E]) -> type[E]:
-    # attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import
-    # threadkit". So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the
-    # same fields share one undecorated shape.
-    return attrs.frozen(kw_only=True, eq=False, repr=False)(cls)
+    """Make the annotated names of a class its fields, and its instances frozen.
+
+    It is ``attrs.frozen(kw_only=True, eq=False, repr=False)``, but that compiles an ``__init__`` for each class
+    whenever this module is imported, and took as long as all other modules. One ``__init__`` for all is as good here.
+    """
+    missing = inspect.Parameter.empty
+    shape = dict(getattr(cls, "__signature__", inspect.Signature()).parameters)
+    for name, kind in inspect.get_annotations(cls).items():
+        if not kind.startswith("ClassVar"):
+            default = getattr(cls, name, missing)
+            shape[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    made: Any = cls
+    made.__signature__ = inspect.Signature(list(shape.values()))  # what help() and the documentation show
+    made._defaults = {name: each.default for name, each in shape.items()}
+    made._required = {name for name, default in made._defaults.items() if default is missing}
+    made.__init__ = _fill
+    made.__setattr__ = made.__delattr__ = _refuse
+    return cls
+
+
+def _fill(self: Any, **given: Any) -> None:
+    kind: Any = self.__class__
+    if not kind._required <= given.keys() <= kind._defaults.keys():
+        raise TypeError(f"{kind.__name__}() takes {', '.join(kind._defaults)}, but was given {', '.join(given)}")
+    fields = self.__dict__
+    fields.update(kind._defaults)  # in the order of the annotations
+    fields.update(given)
+    if fields["at"] is _NOW:
+        fields["at"] = datetime.now(UTC)
+
+
+def _refuse(self: object, name: str, *_: object) -> NoReturn:
+    raise AttributeError(f"{name!r} of {self!r} cannot be changed: it has happened")
 
 
 @_event
@@ -42,16 +75,14 @@ class Event:
     """
 
     component: str
-    at: datetime = attrs.field(factory=_now)
+    at: datetime = _NOW
 
     level: ClassVar[int] = logging.DEBUG
     sentence: ClassVar[str] = "{component!r}: something happened"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event's name and its fields, flat; errors become text, times ISO 8601."""
-        shape = attrs.fields(type(self))  # type: ignore[arg-type]  # mypy does not see that _event makes attrs classes
-        fields = {field.name: _plain(getattr(self, field.name)) for field in shape}
-        return {"event": type(self).__name__, **fields}
+        return {"event": type(self).__name__, **{name: _plain(value) for name, value in vars(self).items()}}
 
     def __str__(self) -> str:
         return self.sentence.format_map(_Sentence(self))
