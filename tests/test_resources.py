@@ -85,6 +85,18 @@ def test_what_is_left_open_has_a_name_that_tells_something() -> None:
     assert "Named" in broken
 
 
+def test_a_child_keeps_the_callbacks_alone() -> None:
+    """What a forked child goes on with are the callbacks; what was entered is the parent's, who loses nothing."""
+    log: list[str] = []
+    resources = Resources()
+    resources.enter(thing("a", log))
+    resources.call(log.append, "called")
+    assert resources.of_child().close(leave_open=False) == ([], [])
+    assert log == ["open a", "called"]
+    assert resources.close(leave_open=False) == ([], [])
+    assert log == ["open a", "called", "called", "close a"]
+
+
 def test_what_cannot_be_entered_or_called_is_not_kept() -> None:
     """An __enter__ that raises, and a callback that cannot be called, leave nothing behind."""
     resources = Resources()

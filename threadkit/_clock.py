@@ -74,6 +74,7 @@ class Clock(Protocol):
 
         Raises:
             RuntimeError: the system or the interpreter gives no more threads.
+            BaseException: Ctrl-C, say, has struck while the thread was coming up; that runs all the same.
         """
         ...
 

@@ -227,6 +227,7 @@ class BaseComponent(ABC):
         try:
             self._launch()
         except BaseException as error:
+            self._token.set(f"could not start: {describe(error)}")  # for the threads that have started all the same
             self._finish(ComponentState.FAILED, error)
             if not self.threads():
                 self._release()

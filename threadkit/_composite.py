@@ -29,7 +29,6 @@ class Composite(Makers, Directory):
 
     _condition: Condition
     _start_timeout: float | None
-    _shutting_down: bool
     _shared_scheduler: Scheduler | None = None
 
     @abstractmethod

@@ -57,7 +57,7 @@ class Crew:
                 self._threads[number] = None
                 try:
                     self._clock.spawn(functools.partial(self._run, number), f"{self._name}_{number}")
-                except BaseException:
+                except RuntimeError:  # not Ctrl-C, which strikes while the new thread is awaited: that one lives
                     del self._threads[number]
                     raise
 

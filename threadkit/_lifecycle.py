@@ -101,13 +101,13 @@ class Lifecycle(Composite, Runner):
     def _reset(self) -> None:
         """Make everything that belongs to one life: when made, and when started anew in a forked child."""
         self._generation = _fork.generation()
-        # Guards _state, _failures, _shutting_down and _report; notified when they change. Nothing is called under it.
+        # Guards _state, _driver, _failures and _report; notified when they change. No user's code is called under it.
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
+        self._driver: threading.Thread | None = None  # who starts, or stops, everything at this moment
         self._failures: list[BaseException] = []
         self._resources = Resources()
         self._report: ShutdownReport | None = None
-        self._shutting_down = False
         self._raised: BaseException | None = None
         self._token = StopToken(self.name, clock=self._clock)
         self._scheduler = Scheduler(self._clock)
@@ -142,40 +142,41 @@ class Lifecycle(Composite, Runner):
 
         Raises:
             Closed: the lifecycle has been stopped.
+            WouldBlock: called by what this very start calls, an observer say.
             UnknownComponent: ``requires`` names a component that does not exist; nothing was started.
             StartTimeout: a component was not up in time.
             BaseException: whatever a component's ``start()`` raised.
         """
         if self._generation != _fork.generation():
             self._start_anew()
-        with self._condition:
-            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
-            if self._state is ComponentState.RUNNING:
-                return
-            if self._state is not ComponentState.NEW or self._token.is_set():
-                raise Closed("lifecycle", self.name)
-            self._state = ComponentState.STARTING
+        me = threading.current_thread()
+        if self._driver is me:  # nobody else could have written that
+            raise WouldBlock("start()", f"the start of lifecycle {self.name!r}", "stop()")
         try:
-            self._registry.check_requires()
-            if self._wants_signals:
-                self._trap.install()
-        except BaseException:
-            self._move_to(ComponentState.NEW)
-            raise
-        ensure_stopper()
-        _exit.watch(self)
-        try:
+            with self._condition:
+                self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+                if self._state is ComponentState.RUNNING:
+                    return
+                if self._state is not ComponentState.NEW or self._token.is_set():
+                    raise Closed("lifecycle", self.name)
+                self._registry.check_requires()
+                if self._wants_signals:
+                    self._trap.install()
+                self._driver, self._state = me, ComponentState.STARTING
+            ensure_stopper()
+            _exit.watch(self)
             for entry in self._registry:
                 if self._token.is_set():
                     break
                 self._registry.start(entry, self._start_timeout)
+            self._settle(ComponentState.RUNNING)
         except BaseException as error:
-            error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
-            self.stop(f"could not start: {describe(error)}")
-            self._move_to(ComponentState.RUNNING)
-            self.shutdown()
+            if self._driver is me:  # else nothing has begun
+                error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
+                self.stop(f"could not start: {describe(error)}")
+                self._settle(ComponentState.RUNNING)
+                self.shutdown(0 if isinstance(error, Forced) else None)
             raise
-        self._move_to(ComponentState.RUNNING)
         self._observers.emit(Started(component=self.name))
 
     def stop(self, reason: str | None = None) -> None:
@@ -205,8 +206,8 @@ class Lifecycle(Composite, Runner):
             who stopped, who did not and where it is stuck, and what failed.
 
         Raises:
-            WouldBlock: called by a thread of one of the components, which would wait for itself; ``stop()`` is for
-                them.
+            WouldBlock: called by a thread of one of the components, or by what is called while the lifecycle starts or
+                stops, which would wait for itself; ``stop()`` is for them.
             ForkedError: the lifecycle was started by the parent process.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
@@ -217,21 +218,20 @@ class Lifecycle(Composite, Runner):
         if self._is_inside():
             raise WouldBlock("shutdown()", f"a thread of lifecycle {self.name!r}", "stop()")
         self.stop("shutdown")
-        with self._condition:
-            self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
-            self._condition.wait_until(lambda: not self._shutting_down or self._report is not None, None)
-            report = self._report
+        me = threading.current_thread()
+        try:
+            with self._condition:
+                self._condition.wait_until(lambda: self._driver is None or self._report is not None, None)
+                report = self._report
+                if report is None:
+                    self._driver, self._state = me, ComponentState.STOPPING
             if report is None:
-                self._shutting_down = True
-        if report is not None:
+                return self._shut_down(total)
             self._trap.restore()  # which another thread that has done all this could not do itself
             return report
-        try:
-            return self._shut_down(total)
         except BaseException:  # Ctrl-C, say. Whoever waits, be it the exit hook, takes up what is left
-            with self._condition:
-                self._shutting_down = False
-                self._condition.notify_all()
+            if self._driver is me:
+                self._settle(ComponentState.RUNNING)
             raise
 
     def leader(self, path: str | os.PathLike[str], name: str = "leader", **options: Unpack[LeaderOptions]) -> Leader:
@@ -261,6 +261,8 @@ class Lifecycle(Composite, Runner):
     def enter_context(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when all components have ended; the last one entered is left first.
 
+        It belongs to the process that enters it: a forked child does not leave it.
+
         Returns:
             what its ``__enter__`` returned.
 
@@ -273,6 +275,8 @@ class Lifecycle(Composite, Runner):
 
     def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have ``func(*args, **kwargs)`` called when all components have ended.
+
+        A forked child that starts anew calls it, too.
 
         Raises:
             Closed: the lifecycle has been stopped.
@@ -321,8 +325,7 @@ class Lifecycle(Composite, Runner):
                 self._trap.signum,
                 forced,
             )
-            self._state = ComponentState.FAILED if self._failures else ComponentState.STOPPED
-            self._condition.notify_all()
+            self._settle(ComponentState.FAILED if self._failures else ComponentState.STOPPED)
         _exit.forget(self)
         self._trap.restore()
         self._observers.emit(ShutdownFinished(component=self.name, seconds=report.seconds, ok=report.ok))
@@ -333,19 +336,22 @@ class Lifecycle(Composite, Runner):
         if self._on_failure == "stop":
             super()._take_failure(entry, error)
 
-    def _move_to(self, state: ComponentState) -> None:
+    def _settle(self, state: ComponentState) -> None:
+        """Start or stop no more: let others do so."""
         with self._condition:
-            self._state = state
+            self._driver, self._state = None, state
             self._condition.notify_all()
 
     def _start_anew(self) -> None:
         """Begin a new life in a forked child, with the same components: their own start() makes them anew."""
+        resources = self._resources.of_child()
         self._registry.begin_anew(self._clock)
         self._reset()
+        self._resources = resources
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
-        own = [*self._scheduler.threads(), *self._checkup.threads()]
+        own = [self._driver, *self._scheduler.threads(), *self._checkup.threads()]
         return me in own or any(me in entry.threads() for entry in self._registry)
 
     @override
@@ -359,5 +365,5 @@ class Lifecycle(Composite, Runner):
     @override
     def _refuse_closed(self) -> None:
         self._refuse_forked()
-        if self._shutting_down or self._state.has_ended:
+        if self._state is ComponentState.STOPPING or self._state.has_ended:
             raise Closed("lifecycle", self.name)

@@ -15,18 +15,19 @@ logger = logging.getLogger("threadkit")  # no NullHandler: where nobody configur
 
 Observer = Callable[[Event], object]
 
+_GONE = object()  # what a dict answers instead of the None that it holds
+
 
 class Observers:
     """The observers of one component. An observer runs in the thread that it happened in, never under a lock of ours.
 
-    Copy on write: ``emit()`` reads the tuple once, without a lock, so observers may come and go meanwhile.
+    They may come and go meanwhile: each step is a single operation on a dict, and atomic (see ``_waiting``).
     """
 
-    __slots__ = ("_lock", "_observations")
+    __slots__ = ("_observations",)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the replacement of _observations
-        self._observations: tuple[Observation, ...] = ()
+        self._observations: dict[Observation, None] = {}
 
     def is_heard(self) -> bool:
         """Return True where anybody would see an event of everyday life; who makes many asks before making one."""
@@ -39,16 +40,12 @@ class Observers:
             TypeError: it cannot be called.
         """
         observation = Observation(self, _arguments.function(callback, "callback"))
-        with self._lock:
-            self._observations = (*self._observations, observation)
+        self._observations[observation] = None
         return observation
 
     def discard(self, observation: Observation) -> bool:
         """Forget one; return False where it is not there."""
-        with self._lock:
-            before = self._observations
-            self._observations = tuple(each for each in before if each is not observation)
-            return len(self._observations) < len(before)
+        return self._observations.pop(observation, _GONE) is None
 
     def emit(self, event: Event) -> None:
         """Log the event and tell all observers. Nothing that they raise gets out."""
@@ -59,7 +56,7 @@ class Observers:
 
     def tell(self, event: Event) -> None:
         """Tell all observers, and leave the log alone: for a whole that hands on the events of its parts."""
-        for observation in self._observations:
+        for observation in list(self._observations):
             callback = observation._callback
             try:
                 callback(event)

@@ -217,7 +217,7 @@ class ThreadPool(Generic[Item]):
         self._starting[number] = None
         try:
             self._clock.spawn(functools.partial(self._work, number), f"{self._name}_{number}")
-        except BaseException:
+        except RuntimeError:  # not Ctrl-C, which strikes while the new thread is awaited: that one lives
             del self._starting[number]
             self._free.appendleft(number)
             raise

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import GeneratorType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from typing_extensions import ParamSpec
 
@@ -18,23 +18,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Resource(NamedTuple):
+    name: Callable[[], str]  # asked only when somebody is to be told
+    close: Callable[[], object]
+    entered: bool  # a context manager, not a callback
+
+
 class Resources:
     """A stack of things to close. Unlike ``contextlib.ExitStack`` it tells every error, and can leave all open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _stack; nothing is called under it
-        self._stack: list[tuple[Callable[[], str], Callable[[], object]]] = []  # how to name it, how to close it
+        self._stack: list[_Resource] = []
+        self._parent: Resources | None = None  # kept alive in a forked child: finalizers would close what is in there
+
+    def of_child(self) -> Resources:
+        """Return what a forked child starts anew with: the callbacks.
+
+        What the parent has entered, a connection or a temporary folder, is the parent's to leave.
+        """
+        child = Resources()
+        child._stack = [resource for resource in self._stack if not resource.entered]  # alone: no lock is needed
+        child._parent = self
+        return child
 
     def enter(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager now, and leave it in ``close()``."""
         value = cm.__enter__()
-        self._push(lambda: _text_of(cm), lambda: cm.__exit__(None, None, None))
+        self._push(_Resource(lambda: _text_of(cm), lambda: cm.__exit__(None, None, None), entered=True))
         return value
 
     def call(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call ``func(*args, **kwargs)`` in ``close()``."""
         _arguments.function(func, "func")
-        self._push(lambda: _text_of_call(func, args, kwargs), lambda: func(*args, **kwargs))
+        self._push(_Resource(lambda: _text_of_call(func, args, kwargs), lambda: func(*args, **kwargs), entered=False))
 
     def close(self, *, leave_open: bool) -> tuple[list[str], list[BaseException]]:
         """Close all, the last one first, whatever they raise; or only tell their names.
@@ -45,24 +62,23 @@ class Resources:
         if leave_open:
             with self._lock:
                 left = self._stack[::-1]
-            return [name() for name, _ in left], []
+            return [resource.name() for resource in left], []
         errors: list[BaseException] = []
         while (top := self._pop()) is not None:  # one by one, so that an interrupt loses no more than the one it struck
-            name, close = top
             try:
-                close()
+                top.close()
             except Exception as error:
-                logger.exception("resource %s failed to close", name())
+                logger.exception("resource %s failed to close", top.name())
                 errors.append(error)
         return [], errors
 
-    def _pop(self) -> tuple[Callable[[], str], Callable[[], object]] | None:
+    def _pop(self) -> _Resource | None:
         with self._lock:
             return self._stack.pop() if self._stack else None
 
-    def _push(self, name: Callable[[], str], close: Callable[[], object]) -> None:
+    def _push(self, resource: _Resource) -> None:
         with self._lock:
-            self._stack.append((name, close))
+            self._stack.append(resource)
 
 
 _words = reprlib.Repr()  # a line of bearable length, also for what fails to write itself down

@@ -100,8 +100,8 @@ class Condition:
         while not predicate():
             gate = closed_gate()
             self._gates.append(gate)
-            self._lock.release()
             try:
+                self._lock.release()  # in here, since an interrupt may come with its return
                 opened = self._clock.park(gate, deadline)
             finally:
                 self._lock.acquire()

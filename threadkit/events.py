@@ -7,28 +7,13 @@ Each event is a sentence by ``str()`` and a flat dict by ``as_dict()``. ``level`
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from datetime import datetime
+from typing import Any, ClassVar
 
-import attrs
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+from threadkit._frozen import NOW, frozen
 
 
-E = TypeVar("E")
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(attrs.field,))
-def _event(cls: type[E]) -> type[E]:
-    # attrs compiles the methods of each class when it is imported, which is most of what this module adds to "import
-    # threadkit". So only __init__ is made (events need no equality, and one __repr__ does for all), and events with the
-    # same fields share one undecorated shape.
-    return attrs.frozen(kw_only=True, eq=False, repr=False)(cls)
-
-
-@_event
+@frozen
 class Event:
     """The base of all events.
 
@@ -42,16 +27,14 @@ class Event:
     """
 
     component: str
-    at: datetime = attrs.field(factory=_now)
+    at: datetime = NOW
 
     level: ClassVar[int] = logging.DEBUG
     sentence: ClassVar[str] = "{component!r}: something happened"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event's name and its fields, flat; errors become text, times ISO 8601."""
-        shape = attrs.fields(type(self))  # type: ignore[arg-type]  # mypy does not see that _event makes attrs classes
-        fields = {field.name: _plain(getattr(self, field.name)) for field in shape}
-        return {"event": type(self).__name__, **fields}
+        return {"event": type(self).__name__, **{name: _plain(value) for name, value in vars(self).items()}}
 
     def __str__(self) -> str:
         return self.sentence.format_map(_Sentence(self))
@@ -93,7 +76,7 @@ class Started(Event):
     sentence = "{component!r} started"
 
 
-@_event
+@frozen
 class Stopped(Event):
     """A component has ended, with all its threads."""
 
@@ -101,7 +84,7 @@ class Stopped(Event):
     sentence = "{component!r} stopped ({reason})"
 
 
-@_event
+@frozen
 class Failed(Event):
     """A component died of an error and will not come back by itself."""
 
@@ -110,7 +93,7 @@ class Failed(Event):
     sentence = "{component!r} failed: {error}"
 
 
-@_event
+@frozen
 class Restarted(Event):
     """A managed thread, or a group inside a group, ended and will be called again after a delay."""
 
@@ -121,7 +104,7 @@ class Restarted(Event):
     sentence = "{component!r} ended ({error}); restart {restarts} in {delay:.3g} s"
 
 
-@_event
+@frozen
 class GroupRestarted(Event):
     """A thread of a group ended, and for its sake others are ended and will be called again with it, after a delay."""
 
@@ -132,7 +115,7 @@ class GroupRestarted(Event):
     sentence = "group {component!r}: {culprit!r} ended, and {others} with it; again in {delay:.3g} s"
 
 
-@_event
+@frozen
 class Wedged(Event):
     """A managed thread is alive, but gave no sign of life for longer than its heartbeat allows."""
 
@@ -142,7 +125,7 @@ class Wedged(Event):
     sentence = "thread {component!r} is wedged: silent for {seconds:.3g} s. It is here:\n{stack}"
 
 
-@_event
+@frozen
 class Recovered(Event):
     """A managed thread that was wedged gave a sign of life again, after so many seconds in all."""
 
@@ -151,7 +134,7 @@ class Recovered(Event):
     sentence = "thread {component!r} is well again after {seconds:.3g} s of silence"
 
 
-@_event
+@frozen
 class RunFailed(Event):
     """A run of an interval task raised; the schedule goes on."""
 
@@ -161,7 +144,7 @@ class RunFailed(Event):
     sentence = "task {component!r}: run {number} failed: {error}"
 
 
-@_event
+@frozen
 class RunSkipped(Event):
     """A run was due while another was going on, or as many as may, and the overlap policy left it out."""
 
@@ -170,7 +153,7 @@ class RunSkipped(Event):
     sentence = "task {component!r}: the run due at {scheduled_at} was skipped, since another was going on"
 
 
-@_event
+@frozen
 class RunMissed(Event):
     """Runs were due while nothing could run, and were folded into one, or left out by the misfire policy."""
 
@@ -180,7 +163,7 @@ class RunMissed(Event):
     sentence = "task {component!r}: {count} run(s) from {scheduled_at} on were missed"
 
 
-@_event
+@frozen
 class PoolSaturated(Event):
     """All threads of a pool are busy and work waits for one."""
 
@@ -189,7 +172,7 @@ class PoolSaturated(Event):
     sentence = "{component!r}: all {threads} threads are busy"
 
 
-@_event
+@frozen
 class JobEvent(Event):
     """The base of what happens to jobs: the job's id, the name of its handler, and the number of the attempt.
 
@@ -224,7 +207,7 @@ class JobInterrupted(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) was interrupted by the end of the queue"
 
 
-@_event
+@frozen
 class JobCompleted(JobEvent):
     """A job has its result, after ``seconds`` of work."""
 
@@ -232,7 +215,7 @@ class JobCompleted(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) completed in {seconds:.3g} s"
 
 
-@_event
+@frozen
 class JobRetried(JobEvent):
     """An attempt failed, or asked for another; the next one follows after ``delay`` seconds."""
 
@@ -242,7 +225,7 @@ class JobRetried(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) attempt {attempt} failed: {error}; again in {delay:.3g} s"
 
 
-@_event
+@frozen
 class JobDied(JobEvent):
     """The last attempt failed: the job is a dead letter."""
 
@@ -251,7 +234,7 @@ class JobDied(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) failed for good after {attempt} attempt(s): {error}"
 
 
-@_event
+@frozen
 class JobEnded(JobEvent):
     """A job ended without a result and without a failure: cancelled, expired or discarded."""
 
@@ -261,7 +244,7 @@ class JobEnded(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) {state} {reason}"
 
 
-@_event
+@frozen
 class CallRejected(Event):
     """An executor refused or dropped a call, since it was full."""
 
@@ -271,7 +254,7 @@ class CallRejected(Event):
     sentence = "executor {component!r} is full ({limit} calls wait): {policy}"
 
 
-@_event
+@frozen
 class ExecutorRebuilt(Event):
     """An executor's engine was broken and was replaced by a new one."""
 
@@ -281,7 +264,7 @@ class ExecutorRebuilt(Event):
     sentence = "executor {component!r} broke ({error}) and was rebuilt, number {rebuilds}"
 
 
-@_event
+@frozen
 class HandlerFailed(Event):
     """A subscriber or an action on a bus raised; nobody else was harmed."""
 
@@ -292,7 +275,7 @@ class HandlerFailed(Event):
     sentence = "bus {component!r}: {handler} failed on {channel!r}: {error}"
 
 
-@_event
+@frozen
 class MessageDropped(Event):
     """A subscriber's mailbox was full, and its policy left a message out."""
 
@@ -302,7 +285,7 @@ class MessageDropped(Event):
     sentence = "bus {component!r}: a message on {channel!r} was dropped, since {handler} is too slow"
 
 
-@_event
+@frozen
 class MessageUnheard(Event):
     """Nobody listens on the channel that a message was published on."""
 
@@ -310,7 +293,7 @@ class MessageUnheard(Event):
     sentence = "bus {component!r}: nobody listens on {channel!r}"
 
 
-@_event
+@frozen
 class LeaderEvent(Event):
     """The base of what happens to a lead: the path of the file that it goes with."""
 
@@ -341,7 +324,7 @@ class LostLead(LeaderEvent):
     sentence = "{component!r} has lost the lead: somebody else may have it ({path})"
 
 
-@_event
+@frozen
 class HealthChanged(Event):
     """What a component's check says is another thing than when it was last asked."""
 
@@ -359,7 +342,7 @@ class QuietRequested(Event):
     sentence = "{component!r} is asked to stop its intake"
 
 
-@_event
+@frozen
 class StopRequested(Event):
     """A lifecycle was asked to stop."""
 
@@ -368,7 +351,7 @@ class StopRequested(Event):
     sentence = "{component!r} is asked to stop ({reason})"
 
 
-@_event
+@frozen
 class ComponentStuck(Event):
     """A component did not stop in time; its threads go on."""
 
@@ -377,7 +360,7 @@ class ComponentStuck(Event):
     sentence = "{component!r} did not stop within {seconds:.3g} s"
 
 
-@_event
+@frozen
 class ShutdownFinished(Event):
     """A lifecycle has stopped what it could."""
 
