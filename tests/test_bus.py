@@ -571,7 +571,7 @@ def test_handler_without_a_task(bus: Bus) -> None:
 
         def drive() -> None:
             try:
-                action.arun(request).send(None)
+                action.arun(request, bus._clock).send(None)
             except StopIteration as stop:
                 done.set_result(stop.value)
 

@@ -248,7 +248,7 @@ def test_ctrl_c_while_waiting_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     bus = Bus(executor=executor, maxsize=1)
     bus.subscribe("a", lambda message: None)
     bus.publish("a", 0)
-    monkeypatch.setattr("threadkit._mailbox.is_on_event_loop", raiser(KeyboardInterrupt()))
+    monkeypatch.setattr("threadkit._postoffice.is_on_event_loop", raiser(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         bus.publish("a", 1)
     assert bus.work_left() == 1

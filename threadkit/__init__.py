@@ -3,10 +3,10 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _fork _arguments _chance _clock _calling
-    floor 1  values        _verdicts _durations events health _waiting _stamps
+    floor 1  values        _verdicts _durations events health _waiting _stamps _tally _request
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers
+    floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
+    floor 4  the waist     _component stores _resources _postoffice _lane _run _job _handlers
     floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist
     floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
     floor 7  wholes        _interval _executor _workqueue
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from threadkit import (
         triggers as triggers,
     )
-    from threadkit._action import Request as Request
-    from threadkit._action import current_request as current_request
     from threadkit._bus import Bus as Bus
     from threadkit._clock import Clock as Clock
     from threadkit._clock import Gate as Gate
@@ -90,6 +88,8 @@ if TYPE_CHECKING:
     from threadkit._records import QueueStats as QueueStats
     from threadkit._report import ComponentReport as ComponentReport
     from threadkit._report import ShutdownReport as ShutdownReport
+    from threadkit._request import Request as Request
+    from threadkit._request import current_request as current_request
     from threadkit._run import Run as Run
     from threadkit._run import TaskStats as TaskStats
     from threadkit._stop import StopHook as StopHook
@@ -124,7 +124,7 @@ _HOMES = {
     "Observation": "_observe",
     "Phase": "_component",
     "QueueStats": "_records",
-    "Request": "_action",
+    "Request": "_request",
     "Retry": "backoff",
     "Run": "_run",
     "ShutdownReport": "_report",
@@ -136,7 +136,7 @@ _HOMES = {
     "WorkQueue": "_workqueue",
     "backoff": "backoff",
     "current_job": "_job",
-    "current_request": "_action",
+    "current_request": "_request",
     "events": "events",
     "executors": "executors",
     "health": "health",

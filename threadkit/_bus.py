@@ -7,7 +7,6 @@ An *action* has one handler and a reply: ``call("status")``. A *channel* has any
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -17,13 +16,14 @@ from typing import Any, ClassVar, TypeVar
 from typing_extensions import override
 
 from threadkit import _arguments, _fork
-from threadkit._action import Action, Outcome, Request, await_outcome, new_request, time_limit, wait_for_outcome
+from threadkit._action import Action, Outcome, time_limit
 from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
-from threadkit._delivery import BusStats, Delivery, all_well
+from threadkit._delivery import BusStats, Delivery, all_well, with_problems
 from threadkit._errors import CallTimeout, Closed, DuplicateName, UnknownHandler, WouldBlock
-from threadkit._mailbox import OnFull, PostOffice
+from threadkit._postoffice import OnFull, PostOffice
+from threadkit._request import Request, deadline_here, new_request
 from threadkit._subscription import Message, Subscription, Subscriptions
 from threadkit._tally import Tally
 from threadkit._timer import Timer
@@ -85,26 +85,31 @@ class Bus(BaseComponent):
         on_full: OnFull = "block",
         clock: Clock | None = None,
     ) -> None:
-        if executor is not None and not hasattr(executor, "submit"):
+        if executor is not None and not isinstance(executor, Executor):
             raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
         _arguments.limit(maxsize, "maxsize")
         _arguments.choice(on_full, "on_full", ("block", "drop_oldest", "reject"))
         self._post = None if executor is None else PostOffice(executor, maxsize, on_full, self)
         self._actions: dict[str, Action] = {}
         self._subscriptions = Subscriptions()
-        self._calls, self._calls_failed = Tally(), Tally()
-        self._published, self._delivered, self._failed, self._dropped = Tally(), Tally(), Tally(), Tally()
+        self._count_anew()
         self._generation = _fork.generation()
         super().__init__(name, clock)
 
     @override
     def _reset(self) -> None:
-        if self._post is not None and self._generation != _fork.generation():
-            self._post.forget_all()
-            for subscription in self._subscriptions.all():
-                self._post.open_box(subscription)
+        if self._generation != _fork.generation():  # a thread that does not exist here may have held any lock
+            self._count_anew()
+            if self._post is not None:
+                self._post.forget_all()
+                for subscription in self._subscriptions.all():
+                    self._post.open_box(subscription)
         super()._reset()
         self._timer = Timer(self._clock, f"{self.name}-timeouts")
+
+    def _count_anew(self) -> None:
+        self._calls, self._calls_failed = Tally(), Tally()
+        self._published, self._delivered, self._failed, self._dropped = Tally(), Tally(), Tally(), Tally()
 
     # Actions
 
@@ -161,13 +166,10 @@ class Bus(BaseComponent):
         post = self._post_to_use()
         if (post is not None or action.is_async) and is_on_event_loop():
             raise WouldBlock("call()", "an event loop's thread", "await acall()")
-        if post is None:
-            return self._reply(request, action.run(request))
-        future = post.executor.submit(_in_context(post, action, request))
-        outcome = wait_for_outcome(future, self._clock, request)
-        if outcome is None:
-            raise CallTimeout(f"action {name!r}", seconds or 0.0)
-        return self._reply(request, outcome)
+        # No name for the outcome: an error's traceback leads to this frame, which must not lead back to the error.
+        return self._reply(
+            request, action.run(request, self._clock) if post is None else post.ask(action, request, seconds)
+        )
 
     async def acall(self, name: str, payload: Any = None, *, timeout: float | timedelta | None = None) -> Any:
         """Have an action handled without blocking the event loop; see ``call()``.
@@ -184,27 +186,33 @@ class Bus(BaseComponent):
             ValueError: ``timeout`` is negative or ``nan``.
         """
         action, request, seconds = self._open(name, payload, timeout)
+        return self._reply(request, await self._await_outcome(action, request, seconds))
+
+    async def _await_outcome(self, action: Action, request: Request, seconds: float) -> Outcome:
         post = self._post_to_use()
         if post is None and not action.is_async:
-            return self._reply(request, action.run(request))
+            return action.run(request, self._clock)
         try:
             async with time_limit(self._timer, request.deadline):
                 if post is None or action.is_async:
-                    outcome = await action.arun(request)
-                else:
-                    outcome = await await_outcome(post.executor, _in_context(post, action, request), name)
+                    return await action.arun(request, self._clock)
+                return await post.aask(action, request)
         except TimeoutError as error:
-            raise CallTimeout(f"action {name!r}", seconds or 0.0) from error
-        return self._reply(request, outcome)
+            raise CallTimeout(f"action {request.action!r}", seconds) from error
 
-    def _open(self, name: str, payload: Any, timeout: float | timedelta | None) -> tuple[Action, Request, float | None]:
+    def _open(self, name: str, payload: Any, timeout: float | timedelta | None) -> tuple[Action, Request, float]:
+        """Return what a call comes to: the action, the request, and how many seconds there are for it."""
         self._refuse_closed()
         seconds = _arguments.timeout(timeout)
         action = self._actions.get(_arguments.text(name, "name"))
         if action is None:
             raise UnknownHandler(name, list(self._actions))
+        deadline = deadline_after(self._clock, seconds)
+        inherited = deadline_here(self._clock)
+        if inherited is not None and (deadline is None or inherited < deadline):
+            deadline, seconds = inherited, max(0.0, inherited - self._clock.monotonic())
         self._calls.up()
-        return action, new_request(name, payload, deadline_after(self._clock, seconds)), seconds
+        return action, new_request(name, payload, deadline), seconds or 0.0
 
     def _post_to_use(self) -> PostOffice | None:
         """Return the way to the executor, unless this thread works for it: to wait there may be to wait for itself."""
@@ -218,7 +226,7 @@ class Bus(BaseComponent):
 
     # Channels
 
-    def on(self, channel: str) -> Callable[[S], S]:
+    def on(self, channel: str, *, once: bool = False) -> Callable[[S], S]:
         """Make the decorated function a subscriber; the function itself is left as it is. See ``subscribe()``.
 
         Example:
@@ -232,7 +240,7 @@ class Bus(BaseComponent):
         """
 
         def register(function: S) -> S:
-            self.subscribe(channel, function)
+            self.subscribe(channel, function, once=once)
             return function
 
         return register
@@ -277,8 +285,6 @@ class Bus(BaseComponent):
         self._refuse_closed()
         listeners = self._subscriptions.listening_to(channel)
         self._published.up()
-        if not listeners and self._observers.is_heard():
-            self._emit(MessageUnheard(component=self.name, channel=channel))
         message = Message(channel, payload)
         reached = 0
         problems: list[tuple[BaseException, str]] = []
@@ -297,9 +303,13 @@ class Bus(BaseComponent):
                 if self._post is None:
                     self._on_failed(channel, subscription.handler, error)
         if not problems:
+            if not reached and self._observers.is_heard():
+                self._emit(MessageUnheard(component=self.name, channel=channel, payload=payload))
             return all_well(reached)
-        errors, failed = zip(*problems, strict=True)
-        return Delivery(reached, errors, failed)
+        try:
+            return with_problems(reached, problems)
+        finally:
+            problems.clear()  # the errors' tracebacks lead to this frame, which must not lead back to them
 
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
@@ -377,17 +387,3 @@ class Bus(BaseComponent):
     def work_left(self) -> int:
         """Return how many messages are in mailboxes or being handled by the executor."""
         return 0 if self._post is None else len(self._post)
-
-
-def _in_context(post: PostOffice, action: Action, request: Request) -> Callable[[], Outcome]:
-    """Return what runs a handler on the executor, in a copy of the caller's context."""
-    context = contextvars.copy_context()
-    return lambda: context.run(_run, post, action, request)
-
-
-def _run(post: PostOffice, action: Action, request: Request) -> Outcome:
-    with post.at_work():
-        try:
-            return action.run(request)
-        except KeyboardInterrupt as error:  # no Ctrl-C arrives in a thread of an executor
-            return Outcome(error=error)

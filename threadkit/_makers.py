@@ -24,7 +24,7 @@ from threadkit._executor import BoundedExecutor
 from threadkit._intake import OnFull
 from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
-from threadkit._mailbox import OnFull as OnMailboxFull
+from threadkit._postoffice import OnFull as OnMailboxFull
 from threadkit._run import Misfire, Overlap
 from threadkit._thread import ManagedThread, RestartPolicy
 from threadkit._workqueue import WorkQueue
