@@ -159,6 +159,28 @@ def test_on_full_reject() -> None:
     assert bus.publish("a").reached == 2  # there is room again
 
 
+def test_large_bounds_cost_nothing() -> None:
+    """A mailbox of any size takes memory for what is in it only."""
+    executor = Manual()
+    bus, seen = Bus(executor=executor, maxsize=10**15), []
+    bus.subscribe("a", lambda message: seen.append(message.payload))
+    assert bus.publish("a", 1).ok
+    executor.run()
+    assert seen == [1]
+
+
+def test_each_subscriber_counts_its_drops() -> None:
+    """A subscription tells how many messages its own mailbox has left out."""
+    executor = Manual()
+    bus = Bus(executor=executor, maxsize=2, on_full="drop_oldest")
+    narrow, wide = bus.subscribe("a", lambda message: None), bus.subscribe("**", lambda message: None)
+    bus.publish("b")
+    for _ in range(3):
+        bus.publish("a")
+    assert (narrow.dropped, wide.dropped) == (1, 2)
+    assert bus.stats().dropped == 3
+
+
 def test_on_full_drop_oldest() -> None:
     """Under "drop_oldest" a full mailbox loses its oldest message, with an event, and takes the new one."""
     executor = Manual()
