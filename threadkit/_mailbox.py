@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Generic, Protocol, TypeVar
 
@@ -170,33 +170,30 @@ class Mailbox(Generic[T]):
         """Treat letters, for so long; then let others have their turn, unless the executor takes nothing more."""
         clock = self._owner.clock
         end = clock.monotonic() + seconds
-        while True:
-            while (letter := self._next()) is not None:
-                try:
-                    self._owner.handle(letter)
-                except BaseException:
-                    self._give_up()
-                    raise
-                del letter  # an idle mailbox must keep nothing alive
-                if self._letters and clock.monotonic() >= end:
-                    with contextlib.suppress(Exception):
-                        if self._pass_on():
-                            return
-            if not self._has_more_to_do():
-                return
+        for letter in self._rest():
+            try:
+                self._owner.handle(letter)
+            except BaseException:
+                self._give_up()
+                raise
+            if self._letters and clock.monotonic() >= end:
+                with contextlib.suppress(Exception):
+                    if self._pass_on():
+                        return
 
     def _give_up(self) -> None:
         """Drop all letters."""
+        for letter in self._rest():
+            self._owner.drop(letter)
+
+    def _rest(self) -> Iterator[T]:
+        """Take letters out until there are no more; then give the duty back, and look again."""
         while True:
             while (letter := self._next()) is not None:
-                self._owner.drop(letter)
-            if not self._has_more_to_do():
+                yield letter
+            self._duty.release()
+            if not self._letters or not self._duty.acquire(blocking=False):
                 return
-
-    def _has_more_to_do(self) -> bool:
-        """Give the duty back; return True where a letter came at the last moment, and the duty is here again."""
-        self._duty.release()
-        return bool(self._letters) and self._duty.acquire(blocking=False)
 
     def _next(self) -> T | None:
         try:
