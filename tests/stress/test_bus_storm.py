@@ -83,7 +83,7 @@ class Listener:
 @pytest.mark.parametrize("policy", ["block", "drop_oldest", "reject"])
 def test_storm(executor: Executor, policy: Policy) -> None:
     """While others come and go, a subscriber hears each message once and in order, and what it misses is counted."""
-    bus, faithful, fickle = Bus(executor=executor, maxsize=20, on_full=policy), Listener(), Listener()
+    bus, faithful = Bus(executor=executor, maxsize=20, on_full=policy), Listener()
     subscription = bus.subscribe("storm.*", faithful)
     is_over = threading.Event()
 
@@ -93,7 +93,7 @@ def test_storm(executor: Executor, policy: Policy) -> None:
 
     def come_and_go() -> None:
         while not is_over.is_set():
-            with bus.subscribe("storm.**", fickle):
+            with bus.subscribe("storm.**", lambda message: None):
                 bus.publish("elsewhere")
             bus.subscribe("storm.3", lambda message: None, once=True)
 
