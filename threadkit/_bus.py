@@ -37,8 +37,8 @@ class Bus(BaseComponent):
     """Actions with a reply, and channels with subscribers.
 
     It works from the moment it is made; ``start()`` puts it under a lifecycle's care. After ``stop()`` it takes nothing
-    new, and delivers what waits in mailboxes, which ``join()`` waits for. What runs in a caller's own thread belongs to
-    the caller.
+    new. What waits in mailboxes is still delivered, and calls on the executor end, which ``join()`` waits for. What
+    runs in a caller's own thread belongs to the caller.
 
     A ``KeyboardInterrupt`` in a handler that runs in the caller's thread is the program's Ctrl-C and goes through;
     anything else that a handler raises stays with it.
@@ -46,11 +46,12 @@ class Bus(BaseComponent):
     Args:
         name: unique within a lifecycle.
         executor: where handlers run, any thread-based ``concurrent.futures.Executor``; None is in the caller's thread.
-            Each subscriber then has a mailbox and gets its messages one after the other. What the executor refuses runs
-            in the caller's thread; what it cancels is dropped, with an event.
+            Each subscriber then has a mailbox and gets its messages one after the other; who has many takes turns with
+            the others. Messages that the executor refuses are delivered by the publisher's thread, unless that is an
+            event loop's; what it cancels is dropped, with an event.
         maxsize: how many messages may wait for one subscriber; ``inf`` is no limit.
         on_full: what ``publish`` does with one more: ``"block"`` until there is room, ``"drop_oldest"``, or
-            ``"reject"`` it. A handler on the executor, and an event loop's thread, must not block: for them a full
+            ``"reject"`` it. What runs on the executor, and an event loop's thread, must not block: for them a full
             mailbox is an error.
         clock: where time comes from; None inherits the lifecycle's, or the system's.
 
@@ -142,23 +143,26 @@ class Bus(BaseComponent):
     def call(self, name: str, payload: Any = None, *, timeout: float | timedelta | None = None) -> Any:
         """Have an action handled, and return what its handler returned.
 
-        With an executor the handler runs there, with a copy of the caller's context; a call made by a handler runs in
-        that handler's thread, so that handlers that call each other cannot fill the executor and wait for themselves.
-        An ``async`` handler runs in an event loop of its own, which ends with it.
+        With an executor the handler runs there, with a copy of the caller's context. A call from one of the executor's
+        own threads runs in that thread, so that handlers that call each other, be it on several buses, cannot fill it
+        and wait for themselves. An ``async`` handler runs in an event loop of its own, which ends with it.
 
         Args:
             name: the action's name.
             payload: handed to the handler as ``request.payload``.
             timeout: seconds until ``request.deadline``. Only where the handler runs on the executor can it cut the wait
-                short.
+                short. A call made by a handler inherits that one's deadline, if it is on the same clock and comes
+                first.
 
         Raises:
             UnknownHandler: no action has this name.
-            ActionError: the handler raised; that is the ``__cause__``.
+            ActionError: the handler raised; that is the ``__cause__``. Or the executor did: it refused the call or lost
+                it.
             CallTimeout: there was no reply in time.
+            Full: the executor is a ``BoundedExecutor`` and full.
             WouldBlock: called on an event loop's thread, where there is an executor or an ``async`` handler to be
                 waited for.
-            Closed: the bus has been stopped.
+            Closed: the bus has been stopped, or its ``BoundedExecutor``.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
         """
@@ -179,9 +183,10 @@ class Bus(BaseComponent):
 
         Raises:
             UnknownHandler: no action has this name.
-            ActionError: the handler raised; that is the ``__cause__``.
+            ActionError: the handler raised; that is the ``__cause__``. Or the executor did.
             CallTimeout: there was no reply in time.
-            Closed: the bus has been stopped.
+            Full: the executor is a ``BoundedExecutor`` that rejects, and full.
+            Closed: the bus has been stopped, or its ``BoundedExecutor``.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
         """
@@ -250,7 +255,7 @@ class Bus(BaseComponent):
 
         Args:
             channel: names between dots; ``*`` stands for one name, ``**`` for any number of them, also none.
-            function: a plain function.
+            function: a plain function, method or other callable, which the bus keeps alive.
             once: end the subscription with the first message.
 
         Returns:

@@ -180,7 +180,7 @@ class PostOffice:
         Raises:
             Full: there is no room, and the policy is to refuse.
             WouldBlock: there is no room, and this thread must not wait for it.
-            Closed: a stop came meanwhile, or the subscription was removed while there was no room.
+            Closed: a stop came meanwhile.
             Exception: on an event loop's thread: why the executor did not take it.
             KeyboardInterrupt: Ctrl-C.
         """
@@ -192,6 +192,9 @@ class PostOffice:
             self._enter(letter)
             while not box.reserve():
                 self._make_room(box, subscription)
+                if not subscription.is_live():
+                    self.settle(letter)
+                    return False
         except BaseException:
             self.drop(letter)
             raise
@@ -209,8 +212,6 @@ class PostOffice:
         box.wait_for_room(lambda: sender._token.is_set() or not subscription.is_live())
         if sender._token.is_set():
             raise sender._closed()
-        if not subscription.is_live():
-            raise Closed("subscription", subscription.handler, "subscribe again")
 
     def handle(self, letter: Letter) -> None:
         """Call the subscriber.
