@@ -93,6 +93,34 @@ def test_full_mailbox_of_a_bus_on_the_same_executor(single: ThreadPoolExecutor) 
     assert isinstance(deliveries[1].errors[0], WouldBlock)
 
 
+def test_thread_that_is_done_works_for_the_executor_no_more() -> None:
+    """A thread counts as the executor's while it runs a handler, nested ones included, and not afterwards."""
+    executor, inline = Manual(), InlineExecutor()
+    bus, nested = Bus(executor=executor), Bus(executor=inline)
+    serving: list[list[threading.Thread]] = []
+
+    def outer(message: Message) -> None:
+        nested.publish("b")
+        if message.payload == 0:
+            nested.publish("a", 1)
+        serving.append(nested.threads())
+
+    nested.subscribe("a", outer)
+    nested.action("again")(lambda: None)
+    nested.subscribe("b", lambda message: nested.call("again"))
+    nested.publish("a", 0)
+    assert serving == [[threading.current_thread()]] * 2
+    assert nested.threads() == []
+
+    bus.subscribe("a", lambda message: None)
+    bus.action("status")(lambda: pytest.fail("must not run here"))
+    bus.publish("a")
+    executor.run()
+    executor.refuses = RuntimeError("shut down")
+    with pytest.raises(ActionError, match="gave the call up"):
+        bus.call("status")
+
+
 @pytest.mark.parametrize("component", [EventLoopThread, WorkQueue])
 def test_components_that_are_no_executors(component: Callable[[], Any]) -> None:
     """What has a ``submit()`` and is no executor is refused where it enters."""

@@ -287,25 +287,27 @@ class Bus(BaseComponent):
             ValueError: ``channel`` has an empty part or a wildcard.
             Closed: the bus has been stopped.
         """
-        self._refuse_closed()
+        if self._token.is_set() or self._generation != _fork.generation():  # asked once more only where it matters
+            self._refuse_closed()
         listeners = self._subscriptions.listening_to(channel)
         self._published.up()
         message = Message(channel, payload)
         reached = 0
         problems: list[tuple[BaseException, str]] = []
+        post, count_delivery = self._post, self._delivered.up
         for subscription in listeners:
             try:
-                if self._post is not None:
-                    reached += self._post.post(subscription, message)
+                if post is not None:
+                    reached += post.post(subscription, message)
                 elif (function := subscription.claim()) is not None:
                     reached += 1
                     function(message)
-                    self._delivered.up()
+                    count_delivery()
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the border of user code: the next one still runs
                 problems.append((error, subscription.handler))
-                if self._post is None:
+                if post is None:
                     self._on_failed(channel, subscription.handler, error)
         if not problems:
             if not reached and self._observers.is_heard():
