@@ -571,7 +571,7 @@ def test_handler_without_a_task(bus: Bus) -> None:
 
         def drive() -> None:
             try:
-                action.arun(request).send(None)
+                action.arun(request, bus._clock).send(None)
             except StopIteration as stop:
                 done.set_result(stop.value)
 
@@ -691,6 +691,7 @@ def test_belongs_to_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     bus.subscribe("a", lambda message: seen.append(message.payload))
     bus.publish("a", "of the parent")
     monkeypatch.setattr(_fork, "_generation", _fork.generation() + 1)
+    bus._published._lock.acquire()  # as a thread of the parent did at that moment
     for use in (
         lambda: bus.publish("a"),
         lambda: bus.subscribe("a", print),
@@ -708,6 +709,7 @@ def test_belongs_to_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
         bus.publish("a", "of the child")
         executor.run()
     assert seen == ["of the child"]
+    assert bus.stats().published == 1
 
 
 def test_arguments() -> None:

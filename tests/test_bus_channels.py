@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +13,14 @@ import pytest
 from helpers import Background
 
 from threadkit import (
+    ActionError,
     Bus,
     Delivery,
+    Lifecycle,
     Message,
     events,
 )
+from threadkit.testing import InlineExecutor
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -148,6 +153,68 @@ def test_message_that_nobody_hears(bus: Bus) -> None:
     assert [str(event) for event in seen] == ["bus 'bus': nobody listens on 'b'"]
 
 
+def test_hook_for_messages_that_nobody_hears(bus: Bus) -> None:
+    """An observer of unheard messages gets the payload, to keep or to publish elsewhere; the log does not."""
+    kept: list[object] = []
+
+    def keep(event: events.Event) -> None:
+        if isinstance(event, events.MessageUnheard):
+            kept.append((event.channel, event.payload))
+            assert "payload" not in event.as_dict()
+
+    bus.observe(keep)
+    bus.publish("order.lost", {"id": 7})
+    assert kept == [("order.lost", {"id": 7})]
+
+
+def test_message_whose_listeners_have_just_gone(bus: Bus) -> None:
+    """A message is unheard also where those who listened were gone when it came to them."""
+    unheard: list[object] = []
+    bus.observe(lambda event: unheard.append(getattr(event, "payload", None)))
+
+    def again(message: Message) -> None:
+        if message.payload == 1:
+            bus.publish("a", 2)
+
+    bus.subscribe("a", again, once=True)
+    routes = bus._subscriptions.listening_to("a")  # what a publish knows that looked before the other one claimed
+    bus.publish("a", 1)
+    bus._subscriptions._routes["a"] = routes
+    assert bus.publish("a", 3).reached == 0
+    assert unheard == [2, 3]
+
+
+def test_failed_messages_leave_no_garbage(bus: Bus) -> None:
+    """An error, and all that its traceback holds, goes with the answer; it does not wait for the garbage collector."""
+
+    class Problem(Exception):
+        pass
+
+    def handler(_: object = None) -> None:
+        raise Problem
+
+    def publish() -> weakref.ref[BaseException]:
+        return weakref.ref(bus.publish("a").errors[0])
+
+    def call(call: Callable[[], object]) -> weakref.ref[BaseException | None]:
+        try:
+            call()
+        except ActionError as error:
+            return weakref.ref(error.__cause__)
+        raise AssertionError("it did not fail")
+
+    bus.subscribe("a", handler)
+    bus.action("a")(handler)
+    gc.collect()
+    gc.disable()
+    try:
+        assert publish()() is None
+        assert call(lambda: bus.call("a"))() is None
+        assert call(lambda: bus.acall("a").send(None))() is None
+    finally:
+        gc.enable()
+
+
 def test_remove(bus: Bus) -> None:
     """A removed subscriber is called no more, and removing it again says so."""
     seen: list[Message] = []
@@ -181,6 +248,74 @@ def test_once(bus: Bus) -> None:
     bus.publish("a", "second")
     assert seen == ["first"]
     assert bus.stats().subscriptions == 0
+
+
+def test_once_by_decorator(bus: Bus) -> None:
+    """``@bus.on(channel, once=True)`` hears one message."""
+    seen: list[object] = []
+    bus.on("a", once=True)(lambda message: seen.append(message.payload))
+    bus.publish("a", 1)
+    bus.publish("a", 2)
+    assert seen == [1]
+
+
+def test_methods_and_partials(bus: Bus) -> None:
+    """Methods and partials are subscribers like others, kept alive by the bus, and go by the function's name."""
+    seen: list[object] = []
+
+    class Index:
+        def on_file(self, message: Message) -> None:
+            seen.append(message.payload)
+
+    def note(place: str, message: Message) -> None:
+        seen.append((place, message.payload))
+
+    method = bus.subscribe("a", Index().on_file)
+    partial = bus.subscribe("a", functools.partial(note, "here"))
+    gc.collect()
+    bus.publish("a", 1)
+    assert seen == [1, ("here", 1)]
+    assert (method.handler, partial.handler) == ("on_file", "note")
+
+
+def test_subscriber_that_ends_with_its_object(bus: Bus) -> None:
+    """A finalizer may remove a subscriber, so that one that holds its object weakly ends with it."""
+    seen: list[object] = []
+
+    class Index:
+        def on_file(self, message: Message) -> None:
+            seen.append(message.payload)
+
+    index = Index()
+    on_file = weakref.WeakMethod(index.on_file)
+
+    def forward(message: Message) -> None:
+        if (method := on_file()) is not None:
+            method(message)
+
+    weakref.finalize(index, bus.subscribe("a", forward).remove)
+    bus.publish("a", 1)
+    del index
+    assert bus.publish("a", 2).reached == 0
+    assert seen == [1]
+
+
+def test_bus_that_nobody_needs_is_freed() -> None:
+    """A bus is garbage with its last reference, mailboxes included, also one that was in a lifecycle."""
+
+    def used(bus: Bus) -> weakref.ref[Bus]:
+        bus.subscribe("a", lambda message: bus.name)
+        bus.action("b")(lambda: bus.name)
+        bus.publish("a")
+        bus.call("b", timeout=5)
+        return weakref.ref(bus)
+
+    with Lifecycle() as app:
+        adopted = used(app.bus())
+        assert app.remove("bus")
+    buses = [adopted, used(Bus()), used(Bus(executor=InlineExecutor()))]
+    gc.collect()
+    assert [bus() for bus in buses] == [None] * 3
 
 
 def test_callable_that_is_false(bus: Bus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Optional, Union
 from unittest.mock import Mock
 
@@ -166,4 +167,10 @@ def test_is_on_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(ask())
     assert not _calling.is_on_event_loop()
     monkeypatch.setattr("sys.modules", {})
+    assert not _calling.is_on_event_loop()
+
+
+def test_event_loops_while_asyncio_is_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread is just importing asyncio, nobody runs a loop yet."""
+    monkeypatch.setattr("sys.modules", {"asyncio": ModuleType("asyncio")})
     assert not _calling.is_on_event_loop()

@@ -3,11 +3,11 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _fork _arguments _chance _clock _calling _agenda _stacks _frozen
-    floor 1  values        _verdicts _durations _calendar events health _waiting _stamps _lease _systemd
+    floor 1  values        _verdicts _durations _calendar events health _waiting _stamps _lease _systemd _tally _request
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _restarts _pulse
-    floor 3                _budget _checkup
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _setback _job _handlers _body _coroutines
+    floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
+    floor 3                _restarts _pulse _budget _checkup
+    floor 4  the waist     _component stores _resources _postoffice _lane _run _setback _job _handlers _body _coroutines
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner
@@ -68,8 +68,6 @@ if TYPE_CHECKING:
     from threadkit import (
         triggers as triggers,
     )
-    from threadkit._action import Request as Request
-    from threadkit._action import current_request as current_request
     from threadkit._bus import Bus as Bus
     from threadkit._clock import Clock as Clock
     from threadkit._clock import Gate as Gate
@@ -97,6 +95,8 @@ if TYPE_CHECKING:
     from threadkit._records import QueueStats as QueueStats
     from threadkit._report import ComponentReport as ComponentReport
     from threadkit._report import ShutdownReport as ShutdownReport
+    from threadkit._request import Request as Request
+    from threadkit._request import current_request as current_request
     from threadkit._run import Run as Run
     from threadkit._run import TaskStats as TaskStats
     from threadkit._stop import StopHook as StopHook
@@ -133,7 +133,7 @@ _HOMES = {
     "Observation": "_observe",
     "Phase": "_component",
     "QueueStats": "_records",
-    "Request": "_action",
+    "Request": "_request",
     "Retry": "backoff",
     "Run": "_run",
     "ShutdownReport": "_report",
@@ -147,7 +147,7 @@ _HOMES = {
     "WorkQueue": "_workqueue",
     "backoff": "backoff",
     "current_job": "_job",
-    "current_request": "_action",
+    "current_request": "_request",
     "events": "events",
     "executors": "executors",
     "health": "health",

@@ -1,69 +1,18 @@
-"""``Request`` and the handlers of actions: how one is run, and how it finds its own request."""
+"""``Action``: the handler of an action, how it is run, and what it comes to."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import os
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor, Future
-from typing import Any, Protocol, runtime_checkable
-
-import attrs
+from typing import Any
 
 from threadkit import _arguments
 from threadkit._calling import accepts, asks_for, is_async
 from threadkit._clock import Clock
 from threadkit._errors import ActionError
+from threadkit._request import Handling, Request
 from threadkit._timer import Timer
-from threadkit._waiting import Waiters
 from threadkit.events import describe
-
-
-@attrs.frozen
-class Request:
-    """What the handler of an action is called with, where it asks for it.
-
-    Attributes:
-        id: unique, a short text.
-        action: the name of the action.
-        payload: what the caller passed.
-        deadline: when the caller stops waiting, in seconds of the bus's clock; None where it waits for ever.
-
-    Example:
-        >>> Request("7f3a", "resize", {"width": 80}).payload["width"]
-        80
-    """
-
-    id: str
-    action: str
-    payload: Any = None
-    deadline: float | None = None
-
-
-_current: contextvars.ContextVar[Request | None] = contextvars.ContextVar("threadkit_request", default=None)
-
-
-def current_request() -> Request | None:
-    """Return the request that is being handled here, or None outside of the handlers of actions.
-
-    Each handler has its own, also when calls are nested or run at the same time.
-
-    Example:
-        >>> from threadkit import Bus, current_request
-        >>> bus = Bus()
-        >>> @bus.action("whoami")
-        ... def whoami():
-        ...     return current_request().action
-        >>> bus.call("whoami"), current_request()
-        ('whoami', None)
-    """
-    return _current.get()
-
-
-def new_request(action: str, payload: Any, deadline: float | None) -> Request:
-    """Return a request with an id of its own."""
-    return Request(os.urandom(8).hex(), action, payload, deadline)
 
 
 class Outcome:
@@ -102,28 +51,28 @@ class Action:
         if not accepts(function, int(self._wants_request)):
             raise TypeError(f"handler must be f() or f(request), but is {function!r}")
 
-    def run(self, request: Request) -> Outcome:
+    def run(self, request: Request, clock: Clock) -> Outcome:
         """Run the handler in this thread; an ``async`` one in an event loop of its own.
+
+        Args:
+            request: what it is asked.
+            clock: what the request's deadline is of.
 
         Raises:
             KeyboardInterrupt: the program's Ctrl-C came while the handler ran. Everything else becomes an outcome.
         """
-        if self.is_async:
-            import asyncio
-
-            return asyncio.run(self.arun(request))
-        before = _current.set(request)
         try:
-            return Outcome(self._call(request))
+            if self.is_async:
+                return self._run_alone(request, clock)
+            with Handling(request, clock):
+                return Outcome(self._call(request))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the border of user code: the caller gets it as the cause of an ActionError
             return Outcome(error=error)
-        finally:
-            _current.reset(before)
 
-    async def arun(self, request: Request) -> Outcome:
-        """Await an ``async`` handler.
+    async def arun(self, request: Request, clock: Clock) -> Outcome:
+        """Await an ``async`` handler; see ``run()``.
 
         Raises:
             CancelledError: the task that awaits is itself cancelled. A handler's own becomes an outcome.
@@ -131,63 +80,27 @@ class Action:
         """
         import asyncio
 
-        before = _current.set(request)
         try:
-            return Outcome(await self._call(request))
+            with Handling(request, clock):
+                return Outcome(await self._call(request))
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             return Outcome(error=error)
         except BaseException as error:  # the border of user code, as above
             return Outcome(error=error)
-        finally:
-            _current.reset(before)
+
+    def _run_alone(self, request: Request, clock: Clock) -> Outcome:
+        import asyncio
+
+        # With a factory of its own the runner leaves alone the loop that this thread may have set for other things.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(self.arun(request, clock))
 
     def _call(self, request: Request) -> Any:
         return self._function(request) if self._wants_request else self._function()
-
-
-async def await_outcome(executor: Executor, call: Callable[[], Outcome], action: str) -> Outcome:
-    """Have a handler run on an executor, and wait for it without blocking the event loop.
-
-    Raises:
-        ActionError: the executor gave the call up.
-        CancelledError: the task that awaits is itself cancelled.
-    """
-    import asyncio
-
-    try:
-        if isinstance(executor, _Awaitable):  # one of ours can wait for a free place without blocking the loop
-            return await executor.acall(call)
-        return await asyncio.wrap_future(executor.submit(call))
-    except asyncio.CancelledError as error:
-        if _is_cancelled():
-            raise
-        raise given_up(action, error) from error
-
-
-def wait_for_outcome(future: Future[Outcome], clock: Clock, request: Request) -> Outcome | None:
-    """Wait for what a handler on an executor makes of a request; None is no outcome before the deadline.
-
-    Raises:
-        ActionError: the executor gave the call up.
-    """
-    waiters = Waiters()
-    future.add_done_callback(lambda _: waiters.wake_all())
-    if not waiters.wait(clock, future.done, request.deadline):
-        future.cancel()
-        return None
-    try:
-        return future.result(0)
-    except BaseException as error:  # not the handler's, for an outcome has that
-        raise given_up(request.action, error) from error
-
-
-def given_up(action: str, error: BaseException) -> ActionError:
-    """Return the error that says that the executor, not the handler, failed."""
-    return ActionError(action, f"its executor gave the call up ({describe(error)})")
 
 
 @contextlib.asynccontextmanager
@@ -216,12 +129,7 @@ async def time_limit(timer: Timer, deadline: float | None) -> AsyncGenerator[Non
                 timer.cancel(entry)
 
 
-@runtime_checkable
-class _Awaitable(Protocol):
-    async def acall(self, fn: Callable[[], Outcome], /) -> Outcome: ...
-
-
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Tell whether the current task was asked to end, rather than having met somebody else's ``CancelledError``."""
     import asyncio
 

@@ -7,7 +7,6 @@ An *action* has one handler and a reply: ``call("status")``. A *channel* has any
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -17,13 +16,14 @@ from typing import Any, ClassVar, TypeVar
 from typing_extensions import override
 
 from threadkit import _arguments, _fork
-from threadkit._action import Action, Outcome, Request, await_outcome, new_request, time_limit, wait_for_outcome
+from threadkit._action import Action, Outcome, time_limit
 from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
-from threadkit._delivery import BusStats, Delivery, all_well
+from threadkit._delivery import BusStats, Delivery, all_well, with_problems
 from threadkit._errors import CallTimeout, Closed, DuplicateName, UnknownHandler, WouldBlock
-from threadkit._mailbox import OnFull, PostOffice
+from threadkit._postoffice import OnFull, PostOffice
+from threadkit._request import Request, deadline_here, new_request
 from threadkit._subscription import Message, Subscription, Subscriptions
 from threadkit._tally import Tally
 from threadkit._timer import Timer
@@ -37,8 +37,8 @@ class Bus(BaseComponent):
     """Actions with a reply, and channels with subscribers.
 
     It works from the moment it is made; ``start()`` puts it under a lifecycle's care. After ``stop()`` it takes nothing
-    new, and delivers what waits in mailboxes, which ``join()`` waits for. What runs in a caller's own thread belongs to
-    the caller.
+    new. What waits in mailboxes is still delivered, and calls on the executor end, which ``join()`` waits for. What
+    runs in a caller's own thread belongs to the caller.
 
     A ``KeyboardInterrupt`` in a handler that runs in the caller's thread is the program's Ctrl-C and goes through;
     anything else that a handler raises stays with it.
@@ -46,11 +46,12 @@ class Bus(BaseComponent):
     Args:
         name: unique within a lifecycle.
         executor: where handlers run, any thread-based ``concurrent.futures.Executor``; None is in the caller's thread.
-            Each subscriber then has a mailbox and gets its messages one after the other. What the executor refuses runs
-            in the caller's thread; what it cancels is dropped, with an event.
+            Each subscriber then has a mailbox and gets its messages one after the other; who has many takes turns with
+            the others. Messages that the executor refuses are delivered by the publisher's thread, unless that is an
+            event loop's; what it cancels is dropped, with an event.
         maxsize: how many messages may wait for one subscriber; ``inf`` is no limit.
         on_full: what ``publish`` does with one more: ``"block"`` until there is room, ``"drop_oldest"``, or
-            ``"reject"`` it. A handler on the executor, and an event loop's thread, must not block: for them a full
+            ``"reject"`` it. What runs on the executor, and an event loop's thread, must not block: for them a full
             mailbox is an error.
         clock: where time comes from; None inherits the lifecycle's, or the system's.
 
@@ -85,26 +86,31 @@ class Bus(BaseComponent):
         on_full: OnFull = "block",
         clock: Clock | None = None,
     ) -> None:
-        if executor is not None and not hasattr(executor, "submit"):
+        if executor is not None and not isinstance(executor, Executor):
             raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
         _arguments.limit(maxsize, "maxsize")
         _arguments.choice(on_full, "on_full", ("block", "drop_oldest", "reject"))
         self._post = None if executor is None else PostOffice(executor, maxsize, on_full, self)
         self._actions: dict[str, Action] = {}
         self._subscriptions = Subscriptions()
-        self._calls, self._calls_failed = Tally(), Tally()
-        self._published, self._delivered, self._failed, self._dropped = Tally(), Tally(), Tally(), Tally()
+        self._count_anew()
         self._generation = _fork.generation()
         super().__init__(name, clock)
 
     @override
     def _reset(self) -> None:
-        if self._post is not None and self._generation != _fork.generation():
-            self._post.forget_all()
-            for subscription in self._subscriptions.all():
-                self._post.open_box(subscription)
+        if self._generation != _fork.generation():  # a thread that does not exist here may have held any lock
+            self._count_anew()
+            if self._post is not None:
+                self._post.forget_all()
+                for subscription in self._subscriptions.all():
+                    self._post.open_box(subscription)
         super()._reset()
         self._timer = Timer(self._clock, f"{self.name}-timeouts")
+
+    def _count_anew(self) -> None:
+        self._calls, self._calls_failed = Tally(), Tally()
+        self._published, self._delivered, self._failed, self._dropped = Tally(), Tally(), Tally(), Tally()
 
     # Actions
 
@@ -137,23 +143,26 @@ class Bus(BaseComponent):
     def call(self, name: str, payload: Any = None, *, timeout: float | timedelta | None = None) -> Any:
         """Have an action handled, and return what its handler returned.
 
-        With an executor the handler runs there, with a copy of the caller's context; a call made by a handler runs in
-        that handler's thread, so that handlers that call each other cannot fill the executor and wait for themselves.
-        An ``async`` handler runs in an event loop of its own, which ends with it.
+        With an executor the handler runs there, with a copy of the caller's context. A call from one of the executor's
+        own threads runs in that thread, so that handlers that call each other, be it on several buses, cannot fill it
+        and wait for themselves. An ``async`` handler runs in an event loop of its own, which ends with it.
 
         Args:
             name: the action's name.
             payload: handed to the handler as ``request.payload``.
             timeout: seconds until ``request.deadline``. Only where the handler runs on the executor can it cut the wait
-                short.
+                short. A call made by a handler inherits that one's deadline, if it is on the same clock and comes
+                first.
 
         Raises:
             UnknownHandler: no action has this name.
-            ActionError: the handler raised; that is the ``__cause__``.
+            ActionError: the handler raised; that is the ``__cause__``. Or the executor did: it refused the call or lost
+                it.
             CallTimeout: there was no reply in time.
+            Full: the executor is a ``BoundedExecutor`` and full.
             WouldBlock: called on an event loop's thread, where there is an executor or an ``async`` handler to be
                 waited for.
-            Closed: the bus has been stopped.
+            Closed: the bus has been stopped, or its ``BoundedExecutor``.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
         """
@@ -161,13 +170,10 @@ class Bus(BaseComponent):
         post = self._post_to_use()
         if (post is not None or action.is_async) and is_on_event_loop():
             raise WouldBlock("call()", "an event loop's thread", "await acall()")
-        if post is None:
-            return self._reply(request, action.run(request))
-        future = post.executor.submit(_in_context(post, action, request))
-        outcome = wait_for_outcome(future, self._clock, request)
-        if outcome is None:
-            raise CallTimeout(f"action {name!r}", seconds or 0.0)
-        return self._reply(request, outcome)
+        # No name for the outcome: an error's traceback leads to this frame, which must not lead back to the error.
+        return self._reply(
+            request, action.run(request, self._clock) if post is None else post.ask(action, request, seconds)
+        )
 
     async def acall(self, name: str, payload: Any = None, *, timeout: float | timedelta | None = None) -> Any:
         """Have an action handled without blocking the event loop; see ``call()``.
@@ -177,34 +183,41 @@ class Bus(BaseComponent):
 
         Raises:
             UnknownHandler: no action has this name.
-            ActionError: the handler raised; that is the ``__cause__``.
+            ActionError: the handler raised; that is the ``__cause__``. Or the executor did.
             CallTimeout: there was no reply in time.
-            Closed: the bus has been stopped.
+            Full: the executor is a ``BoundedExecutor`` that rejects, and full.
+            Closed: the bus has been stopped, or its ``BoundedExecutor``.
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
         """
         action, request, seconds = self._open(name, payload, timeout)
+        return self._reply(request, await self._await_outcome(action, request, seconds))
+
+    async def _await_outcome(self, action: Action, request: Request, seconds: float) -> Outcome:
         post = self._post_to_use()
         if post is None and not action.is_async:
-            return self._reply(request, action.run(request))
+            return action.run(request, self._clock)
         try:
             async with time_limit(self._timer, request.deadline):
                 if post is None or action.is_async:
-                    outcome = await action.arun(request)
-                else:
-                    outcome = await await_outcome(post.executor, _in_context(post, action, request), name)
+                    return await action.arun(request, self._clock)
+                return await post.aask(action, request)
         except TimeoutError as error:
-            raise CallTimeout(f"action {name!r}", seconds or 0.0) from error
-        return self._reply(request, outcome)
+            raise CallTimeout(f"action {request.action!r}", seconds) from error
 
-    def _open(self, name: str, payload: Any, timeout: float | timedelta | None) -> tuple[Action, Request, float | None]:
+    def _open(self, name: str, payload: Any, timeout: float | timedelta | None) -> tuple[Action, Request, float]:
+        """Return what a call comes to: the action, the request, and how many seconds there are for it."""
         self._refuse_closed()
         seconds = _arguments.timeout(timeout)
         action = self._actions.get(_arguments.text(name, "name"))
         if action is None:
             raise UnknownHandler(name, list(self._actions))
+        deadline = deadline_after(self._clock, seconds)
+        inherited = deadline_here(self._clock)
+        if inherited is not None and (deadline is None or inherited < deadline):
+            deadline, seconds = inherited, max(0.0, inherited - self._clock.monotonic())
         self._calls.up()
-        return action, new_request(name, payload, deadline_after(self._clock, seconds)), seconds
+        return action, new_request(name, payload, deadline), seconds or 0.0
 
     def _post_to_use(self) -> PostOffice | None:
         """Return the way to the executor, unless this thread works for it: to wait there may be to wait for itself."""
@@ -218,7 +231,7 @@ class Bus(BaseComponent):
 
     # Channels
 
-    def on(self, channel: str) -> Callable[[S], S]:
+    def on(self, channel: str, *, once: bool = False) -> Callable[[S], S]:
         """Make the decorated function a subscriber; the function itself is left as it is. See ``subscribe()``.
 
         Example:
@@ -232,7 +245,7 @@ class Bus(BaseComponent):
         """
 
         def register(function: S) -> S:
-            self.subscribe(channel, function)
+            self.subscribe(channel, function, once=once)
             return function
 
         return register
@@ -242,7 +255,7 @@ class Bus(BaseComponent):
 
         Args:
             channel: names between dots; ``*`` stands for one name, ``**`` for any number of them, also none.
-            function: a plain function.
+            function: a plain function, method or other callable, which the bus keeps alive.
             once: end the subscription with the first message.
 
         Returns:
@@ -274,32 +287,36 @@ class Bus(BaseComponent):
             ValueError: ``channel`` has an empty part or a wildcard.
             Closed: the bus has been stopped.
         """
-        self._refuse_closed()
+        if self._token.is_set() or self._generation != _fork.generation():  # asked once more only where it matters
+            self._refuse_closed()
         listeners = self._subscriptions.listening_to(channel)
         self._published.up()
-        if not listeners and self._observers.is_heard():
-            self._emit(MessageUnheard(component=self.name, channel=channel))
         message = Message(channel, payload)
         reached = 0
         problems: list[tuple[BaseException, str]] = []
+        post, count_delivery = self._post, self._delivered.up
         for subscription in listeners:
             try:
-                if self._post is not None:
-                    reached += self._post.post(subscription, message)
+                if post is not None:
+                    reached += post.post(subscription, message)
                 elif (function := subscription.claim()) is not None:
                     reached += 1
                     function(message)
-                    self._delivered.up()
+                    count_delivery()
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # the border of user code: the next one still runs
                 problems.append((error, subscription.handler))
-                if self._post is None:
+                if post is None:
                     self._on_failed(channel, subscription.handler, error)
         if not problems:
+            if not reached and self._observers.is_heard():
+                self._emit(MessageUnheard(component=self.name, channel=channel, payload=payload))
             return all_well(reached)
-        errors, failed = zip(*problems, strict=True)
-        return Delivery(reached, errors, failed)
+        try:
+            return with_problems(reached, problems)
+        finally:
+            problems.clear()  # the errors' tracebacks lead to this frame, which must not lead back to them
 
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
@@ -377,17 +394,3 @@ class Bus(BaseComponent):
     def work_left(self) -> int:
         """Return how many messages are in mailboxes or being handled by the executor."""
         return 0 if self._post is None else len(self._post)
-
-
-def _in_context(post: PostOffice, action: Action, request: Request) -> Callable[[], Outcome]:
-    """Return what runs a handler on the executor, in a copy of the caller's context."""
-    context = contextvars.copy_context()
-    return lambda: context.run(_run, post, action, request)
-
-
-def _run(post: PostOffice, action: Action, request: Request) -> Outcome:
-    with post.at_work():
-        try:
-            return action.run(request)
-        except KeyboardInterrupt as error:  # no Ctrl-C arrives in a thread of an executor
-            return Outcome(error=error)

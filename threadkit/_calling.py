@@ -57,7 +57,8 @@ def is_async(func: Callable[..., object]) -> bool:
 def is_on_event_loop() -> bool:
     """Tell whether this thread runs an event loop, which must not wait; where nobody has loaded asyncio, none does."""
     asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    running = getattr(asyncio, "_get_running_loop", None)  # absent also where another thread is just importing it
+    return running is not None and running() is not None
 
 
 def _shape_of(func: Callable[..., object]) -> _Shape | None:

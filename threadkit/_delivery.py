@@ -53,7 +53,7 @@ class BusStats:
         delivered: times that a subscriber was called and returned.
         failed: times that a subscriber was called and raised.
         dropped: times that a message was left out for one subscriber: no room, or its executor gave it up.
-        waiting: messages in mailboxes, or being handled by the executor, at this moment.
+        waiting: messages and calls that wait for the executor, or are being handled there, at this moment.
 
     Example:
         >>> from threadkit import Bus
@@ -77,6 +77,11 @@ class BusStats:
     def as_dict(self) -> dict[str, int]:
         """Return the figures by name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+
+
+def with_problems(reached: int, problems: list[tuple[BaseException, str]]) -> Delivery:
+    """Return what became of a message that not everybody took well: errors, and whom each is of."""
+    return Delivery(reached, tuple(error for error, _ in problems), tuple(name for _, name in problems))
 
 
 # Most deliveries are alike, and since they are frozen everybody may have the same one. Keyed by a small number.

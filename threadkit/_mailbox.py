@@ -1,122 +1,102 @@
-"""``PostOffice``: the half of a bus that delivers on an executor, with a mailbox for each subscriber.
+"""``Mailbox``: what comes to one receiver waits here, and is treated one after the other on an executor.
 
 Nothing here takes a lock that anybody waits for, because ``publish`` may be called by a finalizer that strikes inside
-``publish``. Each step is a single operation on a ``dict`` or ``deque``, which is atomic with and without the GIL (see
-``_waiting.py``), or a lock that is only ever *tried*.
+``publish``. Each step is a single operation on a ``deque``, a counter or a one-element ``list``, which is atomic with
+and without the GIL (see ``_waiting.py``), or a lock that is only ever *tried*.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import itertools
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import Generic, Protocol, TypeVar
 
 from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock
-from threadkit._errors import Closed, Full, WouldBlock
-from threadkit._stop import StopToken
-from threadkit._subscription import Message, Subscription
 from threadkit._waiting import Waiters
 
-OnFull = Literal["block", "drop_oldest", "reject"]
-_ADVICE = "a larger maxsize, or another on_full,"
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+# How many seconds a mailbox keeps a worker before it goes to the back of the executor's line. Each turn costs a submit.
+TURN = 0.01
 
 
-class Letter:
-    """A message on its way to one subscriber, with the context that it was published in."""
+class Owner(Protocol[T_contra]):
+    """What a mailbox needs of whom it belongs to."""
 
-    __slots__ = ("context", "message", "subscription")
+    @property
+    def executor(self) -> Executor:
+        """What the letters are treated on."""
+        ...
 
-    def __init__(self, subscription: Subscription, message: Message) -> None:
-        self.subscription = subscription
-        self.message = message
-        self.context = contextvars.copy_context()
+    @property
+    def clock(self) -> Clock:
+        """What turns are measured by, and room is waited for on."""
+        ...
+
+    def handle(self, letter: T_contra, /) -> None:
+        """Treat a letter. MUST NOT raise, but for the program's Ctrl-C."""
+        ...
+
+    def drop(self, letter: T_contra, /) -> None:
+        """Say that a letter will not be treated. MUST NOT raise."""
+        ...
 
 
-class Mailbox:
-    """Where the letters for one subscriber wait, to be delivered one after the other on an executor.
+class Mailbox(Generic[T]):
+    """Where the letters for one receiver wait.
 
     Invariants:
-        1. Whoever holds ``_duty`` sees to the letters: a delivery on the executor that is queued or at work. A poster
-           appends and then tries for the duty; the holder gives the duty back and then looks for letters again. So no
-           letter lies in a box that nobody has the duty for, and two letters of one box are never delivered at once.
-        2. Under "block" and "reject" a letter enters with a token of ``_room`` and gives it back when it leaves: at
-           most ``maxsize`` wait. Under "drop_oldest" it enters first, and what is above leaves at the other end.
+        1. Whoever holds ``_duty`` sees to the letters: a turn on the executor, queued or at work, or a poster whom the
+           executor refused. A poster appends and then tries for the duty; the holder gives the duty back and then looks
+           for letters again. So no letter lies in a box that nobody has the duty for, and two letters of one box are
+           never treated at once.
+        2. Where there are places, a letter takes one before it enters and gives it back when it leaves: at most
+           ``maxsize`` wait. A box that trims takes every letter, and what is too much leaves at the other end.
 
     Args:
-        executor: what deliveries run on.
+        owner: whom it belongs to.
         maxsize: how many letters wait at most; ``inf`` is no limit.
-        on_full: what is done with one more.
-        handle: called with each letter in turn; MUST NOT raise.
-        drop: called with each letter that will not be delivered; MUST NOT raise.
+        trims: make room by pushing the oldest letters out.
     """
 
-    __slots__ = (
-        "_drop",
-        "_duty",
-        "_executor",
-        "_handle",
-        "_letters",
-        "_maxsize",
-        "_on_full",
-        "_room",
-        "_trimming",
-        "_waiters",
-    )
+    __slots__ = ("_duty", "_letters", "_maxsize", "_owner", "_places", "_trimming", "_waiters")
 
-    def __init__(
-        self,
-        executor: Executor,
-        maxsize: float,
-        on_full: OnFull,
-        *,
-        handle: Callable[[Letter], None],
-        drop: Callable[[Letter], None],
-    ) -> None:
-        self._executor = executor
+    def __init__(self, owner: Owner[T], maxsize: float, *, trims: bool) -> None:
+        self._owner = owner
         self._maxsize = maxsize
-        self._on_full: OnFull = on_full
-        self._handle = handle
-        self._drop = drop
-        self._letters: deque[Letter] = deque()
-        self._room: deque[None] | None = None
-        if on_full != "drop_oldest" and isinstance(maxsize, int):
-            self._room = deque([None]) * maxsize
+        self._places = _Places(math.inf if trims else maxsize)
+        self._letters: deque[T] = deque()
         self._waiters = Waiters()
         # Both are only tried, never waited for.
         self._duty = threading.Lock()
         self._trimming = threading.Lock()
 
-    def post(self, letter: Letter, await_room: Callable[[Mailbox, Letter], None]) -> None:
-        """Put a letter in, and have it delivered.
+    def reserve(self) -> bool:
+        """Take a place for a letter, if there is one."""
+        return self._places.take()
 
-        Args:
-            letter: the letter.
-            await_room: called under "block" where there is no room; returns when it is worth another look, or raises
-                what the poster is to hear.
+    def put(self, letter: T) -> None:
+        """Put a letter in that a place is reserved for, and have it treated.
 
         Raises:
-            Full: there is no room, and the policy is to refuse.
+            Exception: on an event loop's thread: why the executor did not take it. It has been dropped.
+            KeyboardInterrupt: Ctrl-C; also in a handler, where the executor did not take it and this thread did.
         """
-        while self._room is not None:
-            try:
-                self._room.pop()
-                break
-            except IndexError:
-                if self._on_full == "reject":
-                    raise Full("subscription", letter.subscription.handler, self._maxsize) from None
-            await_room(self, letter)
         self._letters.append(letter)
         self._trim()
-        self._see_to_it()
+        if self._duty.acquire(blocking=False):
+            self._see_to_it()
 
-    def wait_for_room(self, clock: Clock, is_over: Callable[[], bool]) -> None:
+    def wait_for_room(self, is_over: Callable[[], bool]) -> None:
         """Wait until there is room, or ``is_over()``."""
-        self._waiters.wait(clock, lambda: bool(self._room) or is_over(), None)
+        self._waiters.wait(self._owner.clock, lambda: self._places.is_any_free() or is_over(), None)
 
     def wake(self) -> None:
         """Have everybody who waits for room look again."""
@@ -125,205 +105,145 @@ class Mailbox:
     def _trim(self) -> None:
         # One trims at a time, or two who see one letter too many would drop two. Who comes second leaves it to the
         # first, who looks again afterwards.
-        while self._room is None and len(self._letters) > self._maxsize and self._trimming.acquire(blocking=False):
-            surplus: list[Letter] = []
+        while self._is_too_full() and self._trimming.acquire(blocking=False):
+            surplus: list[T] = []
             with contextlib.suppress(IndexError):  # a delivery may be faster
-                while len(self._letters) > self._maxsize:
+                while self._is_too_full():
                     surplus.append(self._letters.popleft())
             self._trimming.release()
             for letter in surplus:
-                self._drop(letter)
+                self._owner.drop(letter)
+
+    def _is_too_full(self) -> bool:
+        return len(self._letters) > self._maxsize
+
+    # Each of the rest MUST be called with the duty, and gives it back or passes it on.
 
     def _see_to_it(self) -> None:
-        if not self._duty.acquire(blocking=False):
-            return
         try:
-            future = self._executor.submit(self._empty, self._handle)
-        except Exception:  # full, shut down or out of threads: whatever it is, the letters must not lie here for ever
-            self._empty(self._handle)
-        except BaseException:  # Ctrl-C in a submit that waited
-            self._empty(self._drop)
+            if self._pass_on():
+                return
+        except Exception:
+            # Full, shut down or out of threads: whatever it is, the letters must not lie here for ever. This thread
+            # delivers them, unless it must not be blocked: then nobody does.
+            if is_on_event_loop():
+                self._give_up()
+                raise
+        self._deliver(0.0)
+
+    def _pass_on(self) -> bool:
+        """Have the executor go on; False where it would do so in this very call.
+
+        Raises:
+            Exception: the executor does not take it. The duty is still here.
+            BaseException: Ctrl-C. The duty has been given back.
+        """
+        turn = _Turn()
+        try:
+            future = self._owner.executor.submit(self._take, turn)
+        except BaseException as error:
+            if not turn.claim():  # it was taken all the same, as by a pool that could not start one thread more
+                if isinstance(error, Exception):
+                    return True
+            elif not isinstance(error, Exception):
+                self._give_up()
             raise
-        else:
-            future.add_done_callback(self._check)
+        if future.done() and turn.claim():
+            return False
+        turn.giver = None
+        future.add_done_callback(lambda _: self._rescue(turn))
+        return True
 
-    def _check(self, future: Future[None]) -> None:
-        # A delivery that was cancelled, or was lost with its executor, never gave the duty back. What it was to deliver
-        # was given up by whoever ended the executor; that is said, and nobody waits for it any longer.
-        if future.cancelled() or future.exception() is not None:
-            self._empty(self._drop)
+    def _take(self, turn: _Turn) -> None:
+        # An executor that runs what it is given at once gives it back by that. It would nest turns in turns, and keep
+        # a Ctrl-C in a future that nobody looks at.
+        if turn.giver != threading.get_ident() and turn.claim():
+            self._deliver(TURN)
 
-    def _empty(self, treat: Callable[[Letter], None]) -> None:
-        """Treat all letters, and give the duty back, which MUST be held."""
+    def _rescue(self, turn: _Turn) -> None:
+        # A turn that is over and that nobody took was cancelled, or lost with its executor. What it was to deliver was
+        # given up by whoever ended the executor; that is said, and nobody waits for it any longer.
+        if turn.claim():
+            self._give_up()
+
+    def _deliver(self, seconds: float) -> None:
+        """Treat letters, for so long; then let others have their turn, unless the executor takes nothing more."""
+        clock = self._owner.clock
+        end = clock.monotonic() + seconds
+        for letter in self._rest():
+            try:
+                self._owner.handle(letter)
+            except BaseException:
+                self._give_up()
+                raise
+            if self._letters and clock.monotonic() >= end:
+                with contextlib.suppress(Exception):
+                    if self._pass_on():
+                        return
+
+    def _give_up(self) -> None:
+        """Drop all letters."""
+        for letter in self._rest():
+            self._owner.drop(letter)
+
+    def _rest(self) -> Iterator[T]:
+        """Take letters out until there are no more; then give the duty back, and look again."""
         while True:
             while (letter := self._next()) is not None:
-                treat(letter)
-                del letter  # an idle mailbox must keep nothing alive
+                yield letter
             self._duty.release()
             if not self._letters or not self._duty.acquire(blocking=False):
                 return
 
-    def _next(self) -> Letter | None:
+    def _next(self) -> T | None:
         try:
             letter = self._letters.popleft()
         except IndexError:
             return None
-        if self._room is not None:
-            self._room.append(None)
-            self._waiters.wake_all()
+        self._places.give()
+        self._waiters.wake_all()
         return letter
 
 
-class Sender(Protocol):
-    """What a post office needs of the bus it works for. None of the ``_on_...`` may raise."""
+class _Places:
+    """So many places. One that was never used is counted off, so that a bound of a million costs nothing."""
 
-    _clock: Clock
-    _token: StopToken
+    __slots__ = ("_count", "_free", "_used")
 
-    def _closed(self) -> Closed:
-        """Return the error that says that a stop has been asked for."""
-        ...
+    def __init__(self, count: float) -> None:
+        self._count = count
+        self._used = itertools.count()
+        self._free: deque[None] = deque()  # those that were given back
 
-    def _on_delivered(self) -> None:
-        """A subscriber was called, and returned."""
-        ...
-
-    def _on_failed(self, channel: str, handler: str, error: BaseException) -> None:
-        """A subscriber was called, and raised."""
-        ...
-
-    def _on_dropped(self, channel: str, handler: str) -> None:
-        """A message will not reach a subscriber."""
-        ...
-
-    def _on_settled(self) -> None:
-        """A letter has been handled or dropped."""
-        ...
-
-
-class PostOffice:
-    """Takes messages for subscribers, and has them delivered on an executor.
-
-    Invariant: a letter is in ``_outstanding`` from before it enters a mailbox until it has been handled or dropped. A
-        poster enters it and then looks whether the bus is closed; a stop closes the bus and then looks for letters. So
-        none is delivered after the end.
-
-    Args:
-        executor: what deliveries run on.
-        maxsize: how many letters wait for one subscriber at most.
-        on_full: what is done with one more.
-        sender: the bus.
-    """
-
-    __slots__ = ("_boxes", "_maxsize", "_on_full", "_outstanding", "_sender", "_serving", "executor")
-
-    def __init__(self, executor: Executor, maxsize: float, on_full: OnFull, sender: Sender) -> None:
-        self.executor = executor
-        self._maxsize = maxsize
-        self._on_full: OnFull = on_full
-        self._sender = sender
-        self.forget_all()
-
-    def __len__(self) -> int:
-        """Return how many letters wait or are being handled."""
-        return len(self._outstanding)
-
-    def forget_all(self) -> None:
-        """Begin anew: in a forked child, where those who delivered the letters do not exist."""
-        self._boxes: dict[Subscription, Mailbox] = {}
-        self._outstanding: dict[Letter, None] = {}
-        self._serving: dict[threading.Thread, None] = {}
-
-    def threads(self) -> list[threading.Thread]:
-        """Return the executor's threads that run a handler of the bus at this moment."""
-        return list(self._serving)
-
-    def is_served_here(self) -> bool:
-        """Tell whether this very thread runs a handler; waiting in it for another of the executor may never end."""
-        return threading.current_thread() in self._serving
-
-    @contextlib.contextmanager
-    def at_work(self) -> Generator[None]:
-        """Count this thread among those that run a handler."""
-        if self.is_served_here():  # a handler that publishes, where the executor runs it at once
-            yield
-            return
-        thread = threading.current_thread()
-        self._serving[thread] = None
+    def take(self) -> bool:
+        """Take one if there is one."""
         try:
-            yield
-        finally:
-            self._serving.pop(thread, None)
-
-    def open_box(self, subscription: Subscription) -> None:
-        """Give a subscriber a mailbox."""
-        self._boxes[subscription] = Mailbox(
-            self.executor, self._maxsize, self._on_full, handle=self._handle, drop=self._drop
-        )
-
-    def close_box(self, subscription: Subscription) -> None:
-        """Take a removed subscriber's mailbox away; nobody waits for room in it, and what it holds is passed over."""
-        self._boxes.pop(subscription).wake()
-
-    def post(self, subscription: Subscription, message: Message) -> bool:
-        """Put a message into a subscriber's mailbox; return False where that has been removed.
-
-        Raises:
-            Full: there is no room, and the policy is to refuse.
-            WouldBlock: there is no room, and this thread must not wait for it.
-            Closed: a stop came meanwhile, or the subscription was removed while there was no room.
-        """
-        box = self._boxes.get(subscription)
-        if box is None:
-            return False
-        letter = Letter(subscription, message)
-        self._outstanding[letter] = None
-        try:
-            if self._sender._token.is_set():
-                raise self._sender._closed()
-            box.post(letter, self._await_room)
-        except (Full, WouldBlock, Closed):
-            self._drop(letter)
-            raise
-        except BaseException:  # Ctrl-C while it waited
-            self._settle(letter)
-            raise
+            self._free.pop()
+        except IndexError:
+            return next(self._used) < self._count
         return True
 
-    def wake_posters(self) -> None:
-        """Have everybody who waits for room look whether there is still a reason to. Callable from anywhere."""
-        for box in list(self._boxes.values()):
-            box.wake()
+    def give(self) -> None:
+        """Give one back."""
+        self._free.append(None)
 
-    def _await_room(self, box: Mailbox, letter: Letter) -> None:
-        subscription, sender = letter.subscription, self._sender
-        if self.is_served_here():
-            raise WouldBlock("publish()", "a thread of the bus's executor", _ADVICE)
-        if is_on_event_loop():
-            raise WouldBlock("publish()", "an event loop's thread", _ADVICE)
-        box.wait_for_room(sender._clock, lambda: sender._token.is_set() or not subscription.is_live())
-        if sender._token.is_set():
-            raise sender._closed()
-        if not subscription.is_live():
-            raise Closed("subscription", subscription.handler, "subscribe again")
+    def is_any_free(self) -> bool:
+        """Tell whether one was given back; once ``take()`` has said no, there are no others."""
+        return bool(self._free)
 
-    def _handle(self, letter: Letter) -> None:
-        subscription, message = letter.subscription, letter.message
-        function = subscription.claim()
-        if function is not None:
-            with self.at_work():
-                try:
-                    letter.context.run(function, message)
-                except BaseException as error:  # the border of user code; even SystemExit must not end a worker
-                    self._sender._on_failed(message.channel, subscription.handler, error)
-                else:
-                    self._sender._on_delivered()
-        self._settle(letter)
 
-    def _drop(self, letter: Letter) -> None:
-        self._sender._on_dropped(letter.message.channel, letter.subscription.handler)
-        self._settle(letter)
+class _Turn:
+    """The duty on its way through an executor. Whoever claims it has it: once, and nobody else."""
 
-    def _settle(self, letter: Letter) -> None:
-        self._outstanding.pop(letter, None)
-        self._sender._on_settled()
+    __slots__ = ("_slot", "giver")
+
+    def __init__(self) -> None:
+        self._slot = [None]
+        self.giver: int | None = threading.get_ident()  # None once it is given
+
+    def claim(self) -> bool:
+        try:
+            self._slot.pop()
+        except IndexError:
+            return False
+        return True

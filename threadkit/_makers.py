@@ -26,7 +26,7 @@ from threadkit._group import GroupOptions, ThreadGroup
 from threadkit._intake import OnFull
 from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
-from threadkit._mailbox import OnFull as OnMailboxFull
+from threadkit._postoffice import OnFull as OnMailboxFull
 from threadkit._run import Misfire, Overlap
 from threadkit._supervisor import Strategy
 from threadkit._thread import ChildOptions, ManagedThread

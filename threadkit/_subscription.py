@@ -17,6 +17,7 @@ import attrs
 
 from threadkit import _arguments
 from threadkit._calling import accepts, is_async
+from threadkit._tally import Tally
 
 # A program may put an id into each channel's name: then the cache starts anew now and then instead of growing for ever.
 _MOST_ROUTES = 4096
@@ -75,6 +76,7 @@ class Subscription:
     Attributes:
         channel: what it listens to, as it was given.
         handler: the name of the function.
+        dropped: how many messages its mailbox has left out: there was no room, or the executor gave them up.
 
     Example:
         >>> from threadkit import Bus
@@ -86,7 +88,7 @@ class Subscription:
         0
     """
 
-    __slots__ = ("__weakref__", "_on_removed", "_once", "_pattern", "_slot", "channel", "handler")
+    __slots__ = ("__weakref__", "_dropped", "_on_removed", "_once", "_pattern", "_slot", "channel", "handler")
 
     def __init__(
         self,
@@ -102,8 +104,13 @@ class Subscription:
         self._slot = [function]  # empty once removed; whoever pops it has removed it
         self._once = once
         self._on_removed = on_removed
+        self._dropped = Tally()
         self.channel: str = channel
         self.handler: str = _arguments.name_of(function, repr(function))
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped.value()
 
     def remove(self) -> bool:
         """Call the subscriber no more; what waits for it is left out. Callable from anywhere, also from a finalizer.
@@ -126,6 +133,9 @@ class Subscription:
 
     def is_live(self) -> bool:
         return bool(self._slot)
+
+    def count_drop(self) -> None:
+        self._dropped.up()
 
     def hears(self, channel: str) -> bool:
         return self._pattern.fullmatch(f"{channel}.") is not None

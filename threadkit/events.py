@@ -277,20 +277,27 @@ class HandlerFailed(Event):
 
 @frozen
 class MessageDropped(Event):
-    """A subscriber's mailbox was full, and its policy left a message out."""
+    """A message was left out for one subscriber: its mailbox was full, or the executor did not take or lost it."""
 
     channel: str
     handler: str
     level = logging.WARNING
-    sentence = "bus {component!r}: a message on {channel!r} was dropped, since {handler} is too slow"
+    sentence = "bus {component!r}: a message on {channel!r} was dropped and did not reach {handler}"
 
 
 @frozen
 class MessageUnheard(Event):
-    """Nobody listens on the channel that a message was published on."""
+    """A message reached nobody. The payload is for observers; the log and ``as_dict()`` leave it out."""
 
     channel: str
+    payload: Any = None
     sentence = "bus {component!r}: nobody listens on {channel!r}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the event's name and its fields but for the payload, flat."""
+        fields = super().as_dict()
+        del fields["payload"]
+        return fields
 
 
 @frozen

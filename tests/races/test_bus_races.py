@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from helpers import Manual
 
 from threadkit import Bus, Closed, Message
+from threadkit._postoffice import Errand
 
 pytestmark = pytest.mark.races
 
@@ -24,6 +27,7 @@ class Scene:
         self.seen: list[object] = []
         self.reached: list[int] = []
         self.subscription = self.bus.subscribe("a", self.handle)
+        self.errand: Errand
 
     def handle(self, message: Message) -> None:
         self.seen.append(message.payload)
@@ -127,6 +131,169 @@ def test_place_in_a_mailbox_comes_back(explore: Explore) -> None:
         return scene.reached[-1] == 1 and scene.bus.work_left() == 1
 
     explore(setup, lambda scene: scene.publish(2), lambda scene: scene.executor.run(), invariant=is_free)
+
+
+def test_turn_that_is_run_and_rescued(explore: Explore) -> None:
+    """A turn whose future ends while it begins is either delivered or dropped, and the mailbox works afterwards."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual())
+        scene.publish(1)
+        return scene
+
+    def rescue(scene: Scene) -> None:
+        assert scene.executor is not None
+        future, _ = scene.executor.calls[0]
+        future.cancel()
+
+    def run(scene: Scene) -> None:
+        assert scene.executor is not None
+        _, call = scene.executor.calls[0]
+        call()  # an executor that does not heed the cancellation
+
+    def is_settled(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.calls.clear()
+        dropped = scene.bus.stats().dropped
+        scene.publish(2)
+        scene.executor.run()
+        return len(scene.seen) + dropped == 2 and scene.seen[-1] == 2 and scene.bus.work_left() == 0
+
+    explore(setup, run, rescue, invariant=is_settled)
+
+
+def test_refused_turn_against_a_publish(explore: Explore) -> None:
+    """Two publishers whom the executor refuses deliver both messages, each once."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual())
+        assert scene.executor is not None
+        scene.executor.refuses = RuntimeError("full")
+        return scene
+
+    explore(
+        setup,
+        lambda scene: scene.publish(1),
+        lambda scene: scene.publish(2),
+        invariant=lambda scene: sorted(scene.seen) == [1, 2] and scene.bus.work_left() == 0,
+    )
+
+
+def test_removal_against_a_post(explore: Explore) -> None:
+    """A message that meets the removal of its subscriber is delivered or passed over, and nothing is left."""
+
+    def is_settled(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        return len(scene.seen) <= sum(scene.reached) <= 1 and scene.bus.work_left() == 0
+
+    explore(
+        lambda: Scene(Manual()),
+        lambda scene: scene.publish(1),
+        lambda scene: scene.subscription.remove(),
+        invariant=is_settled,
+    )
+
+
+def test_removal_wakes_who_waits_for_room(explore: Explore) -> None:
+    """Under "block", a publish that meets the removal of its subscriber returns, whatever it was about to do."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual(), maxsize=1)
+        scene.publish(1)
+        return scene
+
+    def is_settled(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        return len(scene.reached) == 2 and scene.seen == [] and scene.bus.work_left() == 0
+
+    explore(setup, lambda scene: scene.publish(2), lambda scene: scene.subscription.remove(), invariant=is_settled)
+
+
+def test_room_against_two_who_wait(explore: Explore) -> None:
+    """Under "block", a publish that meets the delivery which makes room gets in, and never more than one waits."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual(), maxsize=1)
+        scene.publish(1)
+        return scene
+
+    def is_complete(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        return scene.seen == [1, 2] and scene.bus.work_left() == 0
+
+    explore(setup, lambda scene: scene.publish(2), lambda scene: scene.executor.run(), invariant=is_complete)
+
+
+def test_stop_wakes_who_waits_for_room(explore: Explore) -> None:
+    """Under "block", a publish that meets the stop returns; what waited is delivered, and join() returns."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual(), maxsize=1)
+        scene.publish(1)
+        return scene
+
+    def stop(scene: Scene) -> None:
+        scene.bus.stop()
+        scene.bus._stop_came()  # as the stopper thread does
+
+    def is_settled(scene: Scene) -> bool:
+        assert scene.executor is not None
+        scene.executor.run()
+        return scene.reached == [1, 0] and scene.seen == [1] and scene.bus.join(0)
+
+    explore(setup, lambda scene: scene.publish(2), stop, invariant=is_settled)
+
+
+def test_call_against_stop(explore: Explore) -> None:
+    """A call that meets the stop is refused, or waited for by join(); it never runs after the end."""
+
+    class Quick(Manual):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            self.run()
+            return future
+
+    def setup() -> Scene:
+        scene = Scene(Quick())
+        scene.bus.action("status")(lambda: scene.seen.append(scene.bus.state))
+        return scene
+
+    def call(scene: Scene) -> None:
+        with contextlib.suppress(Closed):
+            scene.bus.call("status")
+
+    def stop(scene: Scene) -> None:
+        scene.bus.stop()
+        scene.bus._stop_came()
+
+    def is_over(scene: Scene) -> bool:
+        return len(scene.seen) <= 1 and scene.bus.work_left() == 0 and scene.bus.join(0)
+
+    explore(setup, call, stop, invariant=is_over)
+
+
+def test_call_that_ends_as_it_is_given_up(explore: Explore) -> None:
+    """Of a call that is given up as it begins, the handler runs at most once, and nothing is left outstanding."""
+
+    def setup() -> Scene:
+        scene = Scene(Manual())
+        office = scene.bus._post
+        assert office is not None
+        scene.bus.action("status")(lambda: scene.seen.append(1))
+        action, request, _ = scene.bus._open("status", None, None)
+        scene.errand = Errand(office, action, request)
+        office._enter(scene.errand)
+        return scene
+
+    explore(
+        setup,
+        lambda scene: scene.errand(),
+        lambda scene: scene.errand.give_up(),
+        invariant=lambda scene: len(scene.seen) <= 1 and scene.bus.work_left() == 0,
+    )
 
 
 def test_publish_against_stop(explore: Explore) -> None:
