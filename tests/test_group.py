@@ -1040,6 +1040,31 @@ def test_wedged_child_is_replaced_by_the_rules_of_the_group() -> None:
         hang.set()
 
 
+def test_sibling_that_does_not_heed_can_be_replaced() -> None:
+    """A restart that waits for a sibling which is wedged goes on when that is replaced."""
+    scene = Scene("one_for_all")
+    deaf = StopToken(clock=scene.clock)
+
+    @scene.group.thread(heartbeat=10, on_wedged="replace")
+    def stubborn(running: StopToken) -> None:
+        scene.log.append("+stubborn")
+        if len(scene.log) < 3:
+            deaf.wait()
+        running.wait()
+
+    scene.add("a")
+    with scene.group as group:
+        scene.settle()
+        scene.order("a", OSError())
+        scene.clock.advance(9)
+        assert scene.written() == "+a +stubborn -a"
+        scene.log += ["one", "two"]
+        scene.clock.advance(1)
+        assert scene.written() == "+a +stubborn one two"
+        assert group.restarts == 1
+        deaf.set()
+
+
 def test_wedged_child_that_nobody_can_mend_fails_all_groups() -> None:
     """With on_wedged="stop" no restart can mend it: its group fails, so does the outer one, and the lifecycle stops."""
     scene, inner = nested()
