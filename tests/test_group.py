@@ -300,6 +300,22 @@ def test_one_child_does_not_wait_for_the_backoff_of_another() -> None:
         assert scene.written() == "+a"
 
 
+def test_restarts_that_meet_become_one() -> None:
+    """A child that takes others with it which wait already has all wait for the later of both moments."""
+    scene = Scene("rest_for_one", backoff=backoff.sequence(50, 1))
+    scene.add("a", "b", "c")
+    with scene.group:
+        scene.settle()
+        scene.order("b", OSError())
+        scene.clock.advance(10)
+        scene.order("a", OSError())
+        scene.written()
+        scene.clock.advance(39)
+        assert scene.written() == ""
+        scene.clock.advance(1)
+        assert scene.written() == "+a +b +c"
+
+
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_others_are_called_when_the_one_before_is_ready(strategy: str) -> None:
     """In a restart each child is called when the one before it has said that it is ready."""
@@ -867,7 +883,7 @@ def nested(outer_strategy: str = "one_for_one", **inner_options: Any) -> tuple[S
     return scene, inner
 
 
-def test_group_in_a_group_is_restarted_whole() -> None:
+def test_group_in_a_group_is_restarted_whole(caplog: pytest.LogCaptureFixture) -> None:
     """A group whose budget is spent is restarted by the outer one: all its children again, with a fresh budget."""
     scene, inner = nested()
     with scene.group as group:
@@ -894,6 +910,7 @@ def test_group_in_a_group_is_restarted_whole() -> None:
         "the threads of group 'inner' ended 2 times within 60 s: no restart",
         "the threads of group 'group' ended 2 times within 60 s: no restart",
     ]
+    assert "while its group ended it" not in caplog.text  # each failure is told once
     assert [child.state for child in inner] == [ComponentState.STOPPED] * 2
     assert inner.state is ComponentState.STOPPED
 
@@ -1038,6 +1055,31 @@ def test_wedged_child_is_replaced_by_the_rules_of_the_group() -> None:
         assert group["wedged"].stats()["abandoned"] == 1
         assert [one.name for one in group["wedged"].threads()] == ["wedged", "wedged-2"]
         hang.set()
+
+
+def test_sibling_that_does_not_heed_can_be_replaced() -> None:
+    """A restart that waits for a sibling which is wedged goes on when that is replaced."""
+    scene = Scene("one_for_all")
+    deaf = StopToken(clock=scene.clock)
+
+    @scene.group.thread(heartbeat=10, on_wedged="replace")
+    def stubborn(running: StopToken) -> None:
+        scene.log.append("+stubborn")
+        if len(scene.log) < 3:
+            deaf.wait()
+        running.wait()
+
+    scene.add("a")
+    with scene.group as group:
+        scene.settle()
+        scene.order("a", OSError())
+        scene.clock.advance(9)
+        assert scene.written() == "+a +stubborn -a"
+        scene.log += ["one", "two"]
+        scene.clock.advance(1)
+        assert scene.written() == "+a +stubborn one two"
+        assert group.restarts == 1
+        deaf.set()
 
 
 def test_wedged_child_that_nobody_can_mend_fails_all_groups() -> None:

@@ -438,6 +438,8 @@ def test_silence_degrades_health() -> None:
         ({"within": 0}, "within must be above zero, but is 0"),
         ({"within": float("nan")}, "within must not be negative or nan, but is nan"),
         ({"heartbeat": -1}, "heartbeat must not be negative or nan, but is -1"),
+        ({"heartbeat": 0}, "heartbeat must be above zero, but is 0"),
+        ({"on_wedged": "stop"}, "on_wedged must not be 'stop' where there is no heartbeat: nobody would notice"),
         ({"start_timeout": "10"}, "start_timeout must be a number of seconds or a timedelta, not '10'"),
         ({"stop_timeout": True}, "stop_timeout must be a number of seconds or a timedelta, not True"),
         ({"backoff": 3}, "backoff must be callable, not 3"),

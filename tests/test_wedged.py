@@ -170,6 +170,24 @@ def test_who_stops_is_not_wedged() -> None:
     assert thread.join(5)
 
 
+def test_who_wakes_up_to_stop_is_not_watched_again() -> None:
+    """A body that rested for long, and is woken by its stop, needs no entry in the timer to end."""
+    scene = Scene()
+
+    def body(running: StopToken) -> None:
+        running.wait()
+        scene.hangs[0].wait()
+
+    thread = scene.thread(body)
+    thread.start()
+    scene.clock.advance(10)
+    thread.stop()
+    scene.clock.settle()
+    assert entries(scene.clock) == 0
+    scene.let_go()
+    assert thread.join(5)
+
+
 def test_dump_writes_all_stacks(caplog: pytest.LogCaptureFixture) -> None:
     """on_wedged="dump" writes the stacks of all threads into the log."""
     scene = Scene()

@@ -245,7 +245,7 @@ class Body:
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that are alive, those that were given up among them."""
-        own = () if self.thread is None else (self.thread,)
+        own = () if self.thread is None or self.is_over else (self.thread,)  # it may not have begun to be present
         return [thread for thread in dict.fromkeys((*list(self._present), *own)) if thread.is_alive()]
 
     def is_alive(self) -> bool:

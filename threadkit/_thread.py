@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -128,10 +129,12 @@ class ManagedThread(Supervised):
             called,
             wants_token,
             _arguments.choice(restart, "restart", ("never", "on_failure", "always")),
-            None if heartbeat is None else _arguments.timeout(heartbeat, "heartbeat"),
+            _limit(heartbeat),
             _arguments.choice(on_wedged, "on_wedged", ("log", "dump", "replace", "stop")),
             ready,
         )
+        if heartbeat is None and on_wedged != "log":
+            raise ValueError(f"on_wedged must not be {on_wedged!r} where there is no heartbeat: nobody would notice")
         self._rules = RestartRules.of(max_restarts, within, backoff)
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
         self.stop_timeout: float | None = _arguments.timeout(stop_timeout, "stop_timeout")
@@ -227,3 +230,11 @@ class ManagedThread(Supervised):
         except AttributeError:  # it was refused when it was made
             return False
         return ours and not self._over
+
+
+def _limit(heartbeat: float | timedelta | None) -> float | None:
+    """Return how many seconds of silence are allowed, or None where any number is."""
+    if heartbeat is None:
+        return None
+    seconds = _arguments.seconds(heartbeat, "heartbeat", above_zero=True, infinite=True)
+    return None if seconds == math.inf else seconds
