@@ -124,7 +124,7 @@ class BusOptions(Placement, total=False):
 
 
 class Makers(ABC):
-    """The half of ``Lifecycle`` that makes components and adds them."""
+    """The half of a whole that makes components and adds them."""
 
     @abstractmethod
     def add(
