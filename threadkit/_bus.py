@@ -14,8 +14,6 @@ from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
-from typing_extensions import override
-
 from threadkit import _arguments, _fork
 from threadkit._action import Action, Outcome, Request, await_outcome, new_request, time_limit, wait_for_outcome
 from threadkit._calling import is_on_event_loop
@@ -24,6 +22,7 @@ from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._delivery import BusStats, Delivery, all_well
 from threadkit._errors import CallTimeout, Closed, DuplicateName, UnknownHandler, WouldBlock
 from threadkit._mailbox import OnFull, PostOffice
+from threadkit._override import override
 from threadkit._subscription import Message, Subscription, Subscriptions
 from threadkit._tally import Tally
 from threadkit._timer import Timer

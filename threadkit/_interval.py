@@ -12,8 +12,6 @@ from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from typing import ClassVar, Literal
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit._calling import accepts, asks_for
 from threadkit._chance import chance
@@ -21,6 +19,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
+from threadkit._override import override
 from threadkit._recurrence import Recurrence
 from threadkit._run import DONE, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Literal, TypeVar
-
-from typing_extensions import ParamSpec, override
+from typing import Literal, ParamSpec, TypeVar
 
 from threadkit import _arguments, _exit, _fork
 from threadkit._clock import SYSTEM_CLOCK, Clock
@@ -19,6 +17,7 @@ from threadkit._errors import Closed, ForkedError, UnknownComponent, WouldBlock
 from threadkit._interval import IntervalTask
 from threadkit._makers import Makers
 from threadkit._observe import Observer, Observers
+from threadkit._override import override
 from threadkit._registry import Entry, Registry
 from threadkit._report import ComponentReport, ShutdownReport
 from threadkit._resources import Resources

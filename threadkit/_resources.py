@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple, TypeVar
-
-from typing_extensions import ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from threadkit import _arguments
 from threadkit._observe import logger

@@ -51,7 +51,7 @@ class Scheduler:
             threading.Lock()
         )  # a flag that can be tested and set in one step: locked while somebody is to come
         self._timer = Timer(clock, "threadkit-scheduler", lingers=True)
-        self._pool = ThreadPool(
+        self._pool: ThreadPool[Callable[[], object]] = ThreadPool(
             clock, "threadkit-task", MAX_THREADS, idle_timeout=_IDLE_TIMEOUT, on_saturated=self._tell_saturation
         )
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit import backoff as _backoff
 from threadkit._calling import accepts, asks_for
@@ -18,6 +16,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._errors import StartTimeout, ThreadkitError
 from threadkit._observe import logger
+from threadkit._override import override
 from threadkit._stop import StopToken
 from threadkit._verdicts import Stopping
 from threadkit._waiting import Waiters

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from typing_extensions import override
-
 from threadkit._errors import ThreadkitError
 
 
@@ -30,7 +28,6 @@ class RetryLater(ThreadkitError):
         super().__init__(delay)
         self.delay = delay
 
-    @override
     def __str__(self) -> str:
         return f"try again in {_text(self.delay)}"
 
@@ -50,7 +47,6 @@ class Snooze(ThreadkitError):
         super().__init__(delay)
         self.delay = delay
 
-    @override
     def __str__(self) -> str:
         return f"not now: again in {_text(self.delay)}"
 
@@ -70,7 +66,6 @@ class Discard(ThreadkitError):
         super().__init__(reason)
         self.reason = reason
 
-    @override
     def __str__(self) -> str:
         return f"discarded: {self.reason}" if self.reason else "discarded"
 
@@ -92,7 +87,6 @@ class Stopping(BaseException):
         super().__init__(reason)
         self.reason = reason
 
-    @override
     def __str__(self) -> str:
         return f"stopping: {self.reason}" if self.reason else "stopping"
 
