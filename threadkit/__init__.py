@@ -2,7 +2,7 @@
 
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
-    floor 0  words         _errors _fork _arguments _chance _clock _calling _agenda _stacks _frozen
+    floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps _lease _systemd _tally _request
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits

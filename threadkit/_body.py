@@ -17,11 +17,11 @@ from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 import attrs
-from typing_extensions import override
 
 from threadkit._clock import Clock
 from threadkit._errors import ThreadkitError
 from threadkit._observe import Observers, logger
+from threadkit._override import override
 from threadkit._pulse import OnWedged, Pulse, Unresponsive, Watch
 from threadkit._restarts import RestartBudget, RestartPolicy, RestartRules
 from threadkit._stacks import stacks_of

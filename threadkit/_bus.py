@@ -13,8 +13,6 @@ from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
-from typing_extensions import override
-
 from threadkit import _arguments, _fork
 from threadkit._action import Action, Outcome, time_limit
 from threadkit._calling import is_on_event_loop
@@ -22,6 +20,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._delivery import BusStats, Delivery, all_well, with_problems
 from threadkit._errors import CallTimeout, Closed, DuplicateName, UnknownHandler, WouldBlock
+from threadkit._override import override
 from threadkit._postoffice import OnFull, PostOffice
 from threadkit._request import Request, deadline_here, new_request
 from threadkit._subscription import Message, Subscription, Subscriptions

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from typing_extensions import override
-
 from threadkit._component import Component
 from threadkit._directory import Directory
 from threadkit._entry import Entry
@@ -17,6 +15,7 @@ from threadkit._errors import UnknownComponent
 from threadkit._interval import IntervalTask
 from threadkit._makers import Makers
 from threadkit._observe import Observer
+from threadkit._override import override
 from threadkit._scheduler import Scheduler
 from threadkit._waiting import Condition
 from threadkit.events import describe

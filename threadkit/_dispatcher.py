@@ -13,8 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Literal, cast
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit._clock import Clock
 from threadkit._component import ComponentState
@@ -23,6 +21,7 @@ from threadkit._crew import Crew
 from threadkit._handlers import Caller, Handler
 from threadkit._job import Job, _current, context_of
 from threadkit._observe import Counters
+from threadkit._override import override
 from threadkit._records import (
     CANCELLED,
     COMPLETED,

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from typing_extensions import override
-
 from threadkit import _arguments, _durations
 from threadkit._clock import Clock
+from threadkit._override import override
 from threadkit.triggers import Trigger
 
 Pace = float | timedelta | str

@@ -22,11 +22,10 @@ from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import Any, TypeVar
 
-from typing_extensions import override
-
 from threadkit._clock import Clock, deadline_after
 from threadkit._future import Call, Host, TimedCall, Work
 from threadkit._lane import Lane, Terms
+from threadkit._override import override
 from threadkit._pool import ThreadPool
 from threadkit.backoff import Retry, RetryState
 

@@ -28,8 +28,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from typing_extensions import override
-
 
 class ThreadkitError(Exception):
     """The base of every error of this package: ``except ThreadkitError`` catches them all.
@@ -62,7 +60,6 @@ class Closed(ThreadkitError, RuntimeError):
         self.name = name
         self.advice = advice
 
-    @override
     def __str__(self) -> str:
         return f"{self.what} {self.name!r} is closed: it has been stopped and takes nothing more; {self.advice}"
 
@@ -86,7 +83,6 @@ class Full(ThreadkitError, RuntimeError):
         self.name = name
         self.limit = limit
 
-    @override
     def __str__(self) -> str:
         return (
             f"{self.what} {self.name!r} is full: {self.limit} are waiting, which is its limit; "
@@ -113,7 +109,6 @@ class WouldBlock(ThreadkitError, RuntimeError):
         self.where = where
         self.instead = instead
 
-    @override
     def __str__(self) -> str:
         return f"{self.call} would block {self.where}, which has to go on; use {self.instead} there"
 
@@ -137,7 +132,6 @@ class ForkedError(ThreadkitError, RuntimeError):
         self.what = what
         self.name = name
 
-    @override
     def __str__(self) -> str:
         return (
             f"{self.what} {self.name!r} belongs to the parent process and its threads did not survive the fork; "
@@ -156,7 +150,6 @@ class _Unknown(ThreadkitError, LookupError):
         self.name = name
         self.known = known
 
-    @override
     def __str__(self) -> str:
         if not self.known:
             return f"no {self.kind} is called {self.name!r}: there are none yet"
@@ -210,7 +203,6 @@ class DuplicateName(ThreadkitError, ValueError):
         self.kind = kind
         self.name = name
 
-    @override
     def __str__(self) -> str:
         return f"a {self.kind} called {self.name!r} exists already; choose another name or remove the first"
 
@@ -231,7 +223,6 @@ class DependencyCycle(ThreadkitError, ValueError):
         super().__init__(cycle)
         self.cycle = cycle
 
-    @override
     def __str__(self) -> str:
         arrows = " -> ".join(map(repr, (*self.cycle, *self.cycle[:1])))
         return f"requires goes round in a circle: {arrows}; take one of the arrows away"
@@ -255,7 +246,6 @@ class StartTimeout(ThreadkitError, TimeoutError):
         self.name = name
         self.timeout = timeout
 
-    @override
     def __str__(self) -> str:
         return (
             f"component {self.name!r} was not ready within {self.timeout:g} s; "
@@ -281,7 +271,6 @@ class CallTimeout(ThreadkitError, TimeoutError):
         self.what = what
         self.timeout = timeout
 
-    @override
     def __str__(self) -> str:
         return f"{self.what} gave no reply within {self.timeout:g} s; it may still be running"
 
@@ -295,7 +284,6 @@ class _NoResult(ThreadkitError, RuntimeError):
         self.name = name
         self.why = why
 
-    @override
     def __str__(self) -> str:
         return f"job {self.job_id} ({self.name!r}) {self.why}"
 
@@ -345,7 +333,6 @@ class ActionError(ThreadkitError, RuntimeError):
         self.action = action
         self.problem = problem
 
-    @override
     def __str__(self) -> str:
         return f"action {self.action!r} failed: {self.problem}"
 
@@ -369,7 +356,6 @@ class StoreError(ThreadkitError, OSError):
         self.path = path
         self.problem = problem
 
-    @override
     def __str__(self) -> str:
         return f"job store {self.path!r}: {self.problem}"
 

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
-
-from typing_extensions import ParamSpec, override
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from threadkit import _arguments
 from threadkit._clock import Clock
@@ -20,6 +18,7 @@ from threadkit._engine import EngineLane, is_final
 from threadkit._errors import Closed
 from threadkit._intake import ON_FULL, Intake, OnFull, is_on_event_loop
 from threadkit._lane import ExecutorStats, PoolLane
+from threadkit._override import override
 from threadkit._submitter import Submitter
 from threadkit.backoff import Retry, RetryState, exponential
 from threadkit.events import ExecutorRebuilt

@@ -24,11 +24,10 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._errors import CallTimeout
+from threadkit._override import override
 from threadkit._waiting import Waiters
 
 T = TypeVar("T")

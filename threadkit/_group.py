@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar, NamedTuple, TypedDict, TypeVar, overload
-
-from typing_extensions import Unpack, override
+from typing import Any, ClassVar, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 from threadkit import _arguments
 from threadkit import backoff as _backoff
@@ -17,6 +15,7 @@ from threadkit._component import ComponentState, Phase
 from threadkit._errors import Closed, DuplicateName, UnknownComponent
 from threadkit._exit import EXIT_TIMEOUT
 from threadkit._member import Inbox, Member, Stage
+from threadkit._override import override
 from threadkit._restarts import RestartRules
 from threadkit._supervised import Supervised
 from threadkit._supervisor import Strategy, Supervisor

@@ -13,8 +13,6 @@ from concurrent.futures import Executor, Future
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
-from typing_extensions import override
-
 from threadkit import _arguments, _durations
 from threadkit._calling import accepts, asks_for
 from threadkit._chance import chance
@@ -23,6 +21,7 @@ from threadkit._component import BaseComponent, ComponentState, Phase
 from threadkit._coroutines import Loop, begin, loop_for
 from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
+from threadkit._override import override
 from threadkit._recurrence import Recurrence
 from threadkit._run import AgainIn, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler

@@ -9,10 +9,10 @@ from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import attrs
-from typing_extensions import override
 
 from threadkit._clock import Clock
 from threadkit._future import Call, TimedCall
+from threadkit._override import override
 from threadkit._permits import Permits
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken

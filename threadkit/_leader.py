@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit._checkup import Checkup
 from threadkit._clock import SYSTEM_CLOCK, Clock, closed_gate, deadline_after
@@ -27,6 +25,7 @@ from threadkit._errors import Closed
 from threadkit._exit import EXIT_TIMEOUT
 from threadkit._lease import Lease, LeaseError
 from threadkit._makers import Placement
+from threadkit._override import override
 from threadkit._registry import Registry
 from threadkit._waiting import Waiters
 from threadkit.events import BecameLeader, ComponentStuck, LeadReleased, LostLead, describe

@@ -24,10 +24,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from threadkit import _arguments, _fork
 from threadkit._errors import ThreadkitError
+from threadkit._override import override
 
 _Key = tuple[int, int]  # device and inode
 

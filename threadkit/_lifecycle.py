@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Literal, TypeVar
-
-from typing_extensions import ParamSpec, Unpack, override
+from typing import Literal, ParamSpec, TypeVar, Unpack
 
 from threadkit import _arguments, _budget, _exit, _fork
 from threadkit._checkup import Checkup
@@ -21,6 +19,7 @@ from threadkit._errors import Closed, ForkedError, WouldBlock
 from threadkit._leader import Leader, LeaderOptions
 from threadkit._makers import split
 from threadkit._observe import Observers
+from threadkit._override import override
 from threadkit._registry import Registry
 from threadkit._report import ComponentReport, ShutdownReport
 from threadkit._resources import Resources

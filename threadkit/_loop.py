@@ -13,12 +13,11 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from typing_extensions import override
-
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import BaseComponent, Phase
 from threadkit._coroutines import Loop
 from threadkit._errors import Closed
+from threadkit._override import override
 from threadkit._waiting import Waiters
 
 if TYPE_CHECKING:

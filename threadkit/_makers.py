@@ -10,9 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict, TypeVar, overload
-
-from typing_extensions import ParamSpec, Unpack
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from threadkit import _arguments, triggers
 from threadkit._bus import Bus

@@ -20,14 +20,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic
-
-from typing_extensions import TypeVar
+from typing import Any, Generic, TypeVar
 
 from threadkit._clock import Clock, deadline_after
 from threadkit._waiting import Bell, Waiters
 
-Item = TypeVar("Item", bound=Callable[[], object], default=Callable[[], object])
+Item = TypeVar("Item", bound=Callable[[], object])
 
 _logger = logging.getLogger("threadkit")
 

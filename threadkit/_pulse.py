@@ -17,11 +17,10 @@ import logging
 import threading
 from typing import Any, Literal, Protocol
 
-from typing_extensions import override
-
 from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._errors import ThreadkitError
+from threadkit._override import override
 from threadkit._timer import shared_timer
 
 _logger = logging.getLogger("threadkit")

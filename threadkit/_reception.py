@@ -7,9 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict, TypeVar, cast, overload
-
-from typing_extensions import Unpack, override
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from threadkit import _arguments, _fork
 from threadkit._calling import is_on_event_loop
@@ -18,6 +16,7 @@ from threadkit._handlers import Caller, Handler, SerialBy
 from threadkit._intake import OnFull
 from threadkit._job import Job, _current, running_job
 from threadkit._limits import parse_rate
+from threadkit._override import override
 from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
 from threadkit._waitlist import Waitlist, serial_of
 from threadkit.backoff import Retry

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import GeneratorType
-from typing import NamedTuple, TypeVar
-
-from typing_extensions import ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from threadkit import _arguments
 from threadkit._observe import logger

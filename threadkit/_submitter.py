@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from datetime import timedelta
-from typing import Any, TypeVar
-
-from typing_extensions import ParamSpec, override
+from typing import Any, ParamSpec, TypeVar
 
 from threadkit import _arguments
 from threadkit._clock import deadline_after
 from threadkit._intake import Intake
 from threadkit._lane import Terms
 from threadkit._map import chunks_of, flat, results, run_chunk
+from threadkit._override import override
 from threadkit._stop import StopToken
 
 P = ParamSpec("P")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 
-from typing_extensions import override
-
 from threadkit._body import Body, Supervision
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, ComponentState
+from threadkit._override import override
 from threadkit._stop import StopToken
 
 

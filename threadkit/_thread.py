@@ -9,8 +9,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ClassVar, TypedDict
 
-from typing_extensions import override
-
 from threadkit import _arguments, _exit, _fork
 from threadkit import backoff as _backoff
 from threadkit._body import Alone, Body, Part
@@ -19,6 +17,7 @@ from threadkit._clock import Clock
 from threadkit._component import Phase
 from threadkit._coroutines import Loop, loop_for, on_loop
 from threadkit._errors import StartTimeout
+from threadkit._override import override
 from threadkit._pulse import OnWedged
 from threadkit._restarts import RestartPolicy, RestartRules
 from threadkit._stop import StopToken

@@ -13,8 +13,6 @@ from __future__ import annotations
 import enum
 from datetime import timedelta
 
-from typing_extensions import override
-
 from threadkit._errors import ThreadkitError
 
 
@@ -44,7 +42,6 @@ class RetryLater(ThreadkitError):
         super().__init__(delay)
         self.delay = delay
 
-    @override
     def __str__(self) -> str:
         return f"try again in {_text(self.delay)}"
 
@@ -64,7 +61,6 @@ class Snooze(ThreadkitError):
         super().__init__(delay)
         self.delay = delay
 
-    @override
     def __str__(self) -> str:
         return f"not now: again in {_text(self.delay)}"
 
@@ -84,7 +80,6 @@ class Discard(ThreadkitError):
         super().__init__(reason)
         self.reason = reason
 
-    @override
     def __str__(self) -> str:
         return f"discarded: {self.reason}" if self.reason else "discarded"
 
@@ -106,7 +101,6 @@ class Stopping(BaseException):
         super().__init__(reason)
         self.reason = reason
 
-    @override
     def __str__(self) -> str:
         return f"stopping: {self.reason}" if self.reason else "stopping"
 

@@ -18,8 +18,6 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
-from typing_extensions import override
-
 from threadkit import _fork
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
@@ -28,6 +26,7 @@ from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
 from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
 from threadkit._observe import logger
+from threadkit._override import override
 from threadkit._permits import Permits
 from threadkit._records import (
     CANCELLED,

@@ -9,14 +9,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Literal, cast
 
-from typing_extensions import override
-
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._override import override
 from threadkit._reception import Reception, retry_of
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
 from threadkit.backoff import Retry
