@@ -191,13 +191,17 @@ def test_cancel(make: Make, factory: Factory) -> None:
     assert executor.stats().cancelled == 1
 
 
-def test_an_engine_that_cancels(make: Make, factory: Factory) -> None:
-    """A call whose engine's future was cancelled by the engine is cancelled."""
+def test_an_engine_that_cancels(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """An engine that cancels a call though nobody asked has lost it and is broken: the call fails, or is sent again."""
     executor = make()
-    future = executor.submit(str)
-    factory.engines[0].sent.pop()[0].cancel()
-    assert future.cancelled()
-    assert executor.stats().cancelled == 1
+    future, careful = executor.submit(str), executor.options(idempotent=True).submit(str, "again")
+    for sent, _ in factory.engines[0].sent:
+        sent.cancel()
+    assert "lost the call" in str(future.exception(PATIENCE))
+    clock.advance(10)
+    factory.engines[1].run()
+    assert careful.result(PATIENCE) == "again"
+    assert executor.stats().rebuilds == 1
 
 
 def test_cancel_inside_submit(make: Make, factory: Factory) -> None:
@@ -216,7 +220,7 @@ def test_cancel_inside_submit(make: Make, factory: Factory) -> None:
     future = executor.submit(str)
     assert future.cancelled()
     assert executor.work_left() == 0
-    assert executor._lane._engine[1].sent[0][0].cancelled()  # type: ignore[union-attr]  # it runs
+    assert executor._lane._plant.current.executor.sent[0][0].cancelled()  # type: ignore[union-attr]  # it runs
 
 
 def test_drop_oldest(make: Make, factory: Factory) -> None:
@@ -404,16 +408,18 @@ def test_an_engine_of_this_process_that_breaks(make: Make, clock: VirtualClock) 
 
 
 def test_an_engine_of_this_process_that_cancels(make: Make) -> None:
-    """A call that an engine of this process cancels, or fails to run, is cancelled, or has failed."""
+    """A call that an engine of this process loses, or fails to run, has failed."""
 
     class Lazy(Engine):
         in_process = True
 
     executor = make(inner=Lazy)
     cancelled, failed = executor.submit(str), executor.submit(str)
-    engine = executor._lane._engine[1]  # type: ignore[union-attr]  # it runs
+    engine = executor._lane._plant.current.executor  # type: ignore[union-attr]  # it runs
+    assert executor.submit(str).cancel()
+    assert engine.sent[2][0].cancelled()
     engine.sent[0][0].cancel()
-    assert cancelled.cancelled()
+    assert isinstance(cancelled.exception(PATIENCE), cf.BrokenExecutor)
     engine.sent[1][0].set_exception(OSError("gone"))
     assert isinstance(failed.exception(), OSError)
 
@@ -484,16 +490,16 @@ def test_a_call_that_is_refused_again_and_again(make: Make, clock: VirtualClock,
 
     made = factory.engines
     made[0].die()
-    executor._lane._factory = lambda: made.append(Dead()) or made[-1]  # type: ignore[union-attr]  # it runs
+    executor._lane._plant._factory = lambda: made.append(Dead()) or made[-1]  # type: ignore[union-attr]  # it runs
     future = executor.submit(str)
     clock.advance(40)
     assert str(future.exception(0)) == "born dead"
-    assert len(made) == 3
-    executor._lane._factory = factory  # type: ignore[union-attr]  # it runs
+    assert len(made) == 3  # the second after ten seconds more
+    executor._lane._plant._factory = factory  # type: ignore[union-attr]  # it runs
     late = executor.submit(str, "late")
     clock.advance(19)
     assert len(made) == 3
-    clock.advance(11)  # a minute after the first rebuild one more is allowed
+    clock.advance(21)  # a minute after the first rebuild one more is allowed
     made[-1].run()
     assert late.result(PATIENCE) == "late"
 
@@ -512,20 +518,23 @@ def test_recreate_switched_off(make: Make, clock: VirtualClock, factory: Factory
 
 
 def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """A call that may run twice goes to a new engine when the first broke under it; when that breaks too, it fails."""
+    """A call that may run twice goes to a new engine when one broke under it; after two breaks it is to blame."""
+    factory.workers = 1  # type: ignore[attr-defined]  # so that only the first of those in flight was running
     executor = make()
+    seen: list[events.Event] = []
+    executor.observe(seen.append)
     careful = executor.options(idempotent=True)
-    first, second = careful.submit(str, 1), careful.submit(str, 2)
+    guilty, innocent = careful.submit(divmod, 1, 2), careful.submit(str, 2)
     factory.engines[0].die()
     clock.advance(10)
-    clock.advance(10)
-    assert not first.done()
-    sent, factory.engines[1].sent = factory.engines[1].sent[:1], factory.engines[1].sent[1:]
-    factory.engines[1].run()
-    factory.engines[1].sent = sent
     factory.engines[1].die()
     clock.settle()
-    assert sorted(type(future.exception(0)).__name__ for future in (first, second)) == ["BrokenExecutor", "NoneType"]
+    assert "divmod was running when the engine of executor 'executor' broke, 2 times" in str(guilty.exception(0))
+    quarantined = next(event for event in seen if isinstance(event, events.CallQuarantined))
+    assert (quarantined.function, quarantined.error) == ("divmod", guilty.exception(0))
+    clock.advance(20)
+    factory.engines[2].run()
+    assert innocent.result(PATIENCE) == "2"
     assert executor.stats().rebuilds == 2
 
 
@@ -598,7 +607,7 @@ def test_a_factory_that_fails_later(
         factory.engines.append(answer)
         return answer  # type: ignore[no-any-return]  # it is an Engine
 
-    executor._lane._factory = make_engine  # type: ignore[union-attr]  # it runs
+    executor._lane._plant._factory = make_engine  # type: ignore[union-attr]  # it runs
     with caplog.at_level(logging.ERROR, "threadkit"):
         future = executor.submit(str, 1)
         clock.advance(20)

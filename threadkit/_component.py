@@ -143,6 +143,8 @@ class BaseComponent(ABC):
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
         self._over = True  # False from start() until the last thread has told everybody how it ended
+        # The thread that is in start(). Each asks for itself alone, and it is no other's while the state is STARTING.
+        self._starter: int | None = None
         self._failure: BaseException | None = None
         self._token = self._new_token()
         if self._host_token is not None:
@@ -153,7 +155,7 @@ class BaseComponent(ABC):
 
     def adopt(self, clock: Clock, token: StopToken) -> None:
         """Inherit the clock, and descend from the token, of a registry that answers for this component from now on."""
-        _exit.forget(self)
+        _exit.forget(self._exit_root())
         self._host_clock, self._host_token = clock, token
         if self._state is ComponentState.NEW and not self._token.is_set():  # one that was stopped stays so
             self._reset()
@@ -181,8 +183,18 @@ class BaseComponent(ABC):
         """
         if self._generation != _fork.generation():
             self._reset()
+        if self._starter == threading.get_ident():
+            return  # a finalizer has struck inside start(), and must not wait for itself
+        try:
+            self._start_once()
+        finally:
+            if self._starter == threading.get_ident():
+                self._starter = None
+
+    def _start_once(self) -> None:
         with self._condition:
             self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+            self._starter = threading.get_ident()
             if self._state is ComponentState.RUNNING:
                 return
             if self._state is not ComponentState.NEW or self._token.is_set():
@@ -191,7 +203,7 @@ class BaseComponent(ABC):
             self._over = False
         ensure_stopper()
         if self._host_token is None:
-            _exit.watch(self)
+            _exit.watch(self._exit_root())
         try:
             self._launch()
         except BaseException as error:
@@ -306,6 +318,10 @@ class BaseComponent(ABC):
     @abstractmethod
     def _launch(self) -> None: ...
 
+    def _exit_root(self) -> _exit.Root:
+        """Return what stands for this component in the exit registry, and is kept alive by it."""
+        return self
+
     def _on_stop_asked(self) -> None:  # noqa: B027 - most wait on the token, and have nothing to add
         """Wake what does not wait on the token. MUST be lock-free."""
 
@@ -347,7 +363,7 @@ class BaseComponent(ABC):
         with self._condition:
             self._over = True
             self._condition.notify_all()
-        _exit.forget(self)
+        _exit.forget(self._exit_root())
 
 
 _STATUS = {

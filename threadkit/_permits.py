@@ -93,15 +93,15 @@ class Permits:
         self._tokens.append(None)
         self._bell.ring()
 
-    def resize(self, change: int) -> None:
+    def resize(self, change: float) -> None:
         """Add permits, or take some away, those in use as they come back."""
         with self._lock:
-            for _ in range(change):
+            for _ in range(int(change)):
                 if self._debt:
                     self._debt -= 1
                 else:
                     self._unmade += 1
-            for _ in range(-change):
+            for _ in range(-int(change)):
                 if self._unmade:
                     self._unmade -= 1
                 elif self._discard():

@@ -80,6 +80,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def describe_function(fn: object) -> str:
+    """Return a function's name, also where it is wrapped in ``functools.partial``."""
+    return str(getattr(getattr(fn, "func", fn), "__qualname__", None) or repr(fn))
+
+
 def _plain(value: object) -> object:
     if isinstance(value, BaseException):
         return describe(value)
@@ -249,6 +254,26 @@ class ExecutorRebuilt(Event):
     rebuilds: int
     level = logging.WARNING
     sentence = "executor {component!r} broke ({error}) and was rebuilt, number {rebuilds}"
+
+
+@_event
+class CallQuarantined(Event):
+    """A call was running when its executor's engine broke, more than once. It has failed, and is not made again."""
+
+    function: str
+    error: BaseException
+    level = logging.ERROR
+    sentence = "executor {component!r}: {error}"
+
+
+@_event
+class ErrorUnread(Event):
+    """A call on an executor raised, and its future was dropped without anybody having asked for its outcome."""
+
+    function: str
+    error: BaseException
+    level = logging.ERROR
+    sentence = "executor {component!r}: nobody asked what {function} raised: {error}"
 
 
 @_event

@@ -39,6 +39,9 @@ class Scene:
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         self.told.append("failed" if failed else "withdrawn")
 
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> None:
+        """Nobody is told."""
+
     def see(self, what: Any) -> None:
         self.seen.append(what)
 
