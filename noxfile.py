@@ -93,6 +93,13 @@ def races(session: nox.Session) -> None:
         session.run("frontrun", "pytest", "-p", "no:threadkit", "tests/races", env=INSTALLED)
 
 
+@nox.session(python=PYTHONS, requires=["build"])
+def cpython(session: nox.Session) -> None:
+    """Ask of BoundedExecutor what CPython's own tests ask of a thread pool, where the interpreter comes with them."""
+    install(session, "tests")
+    session.run("pytest", "tests/cpython", *session.posargs, env=INSTALLED)
+
+
 @nox.session(requires=["tests"])
 def coverage(session: nox.Session) -> None:
     """Combine what the tests on all Pythons have covered, and fail below 100 %."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -19,7 +18,7 @@ from threadkit._component import BaseComponent, Phase
 from threadkit._engine import EngineLane
 from threadkit._errors import Closed
 from threadkit._intake import ON_FULL, Intake, OnFull, is_on_event_loop
-from threadkit._lane import ExecutorStats, PoolLane
+from threadkit._lane import ExecutorStats, PoolLane, processors
 from threadkit._pace import Pace
 from threadkit._plant import is_final
 from threadkit._steward import Steward
@@ -99,7 +98,7 @@ class BoundedExecutor(BaseComponent, Submitter):
         if not isinstance(context, bool):
             raise TypeError(f"context must be True or False, not {context!r}")
         self._inner = inner if max_workers is None else None
-        self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self._max_workers = max_workers or min(32, processors() + 4)
         self._prefix = thread_name_prefix
         self._initializer = functools.partial(initializer, *initargs) if initializer else None
         self._max_pending = _arguments.limit(max_pending, "max_pending", minimum=0)

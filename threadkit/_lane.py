@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
@@ -20,6 +21,11 @@ from threadkit._stop import StopToken
 from threadkit._tally import Tally
 from threadkit._unread import Unread
 from threadkit.events import ErrorUnread, Event, describe_function
+
+
+def processors() -> int:
+    """Return how many processors this process may use; before Python 3.13, how many there are."""
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 @attrs.frozen

@@ -175,8 +175,12 @@ def shut_down(executor: Executor, *, wait: bool) -> None:
 
 
 def is_final(error: BaseException) -> bool:
-    """Tell whether it is the interpreter that refuses, since it exits: nothing is broken, and nothing can be mended."""
-    return "interpreter shutdown" in str(error)
+    """Tell whether it is the interpreter that refuses: nothing is broken, and nothing can be mended.
+
+    It exits; or it is a spawned process that is still importing a main module which starts processes unasked.
+    """
+    text = str(error)
+    return "interpreter shutdown" in text or "bootstrapping phase" in text
 
 
 def is_busy(error: BaseException) -> bool:

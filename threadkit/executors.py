@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import attrs
 
 from threadkit import _arguments
 from threadkit._executor import BoundedExecutor
+from threadkit._lane import processors
 
 StartMethod = Literal["forkserver", "spawn", "fork"]
 _START_METHODS: tuple[StartMethod, ...] = ("forkserver", "spawn", "fork")
@@ -68,7 +68,7 @@ def threads(max_workers: int | None = None) -> Factory:
         ...     executor.submit(pow, 2, 10).result(timeout=5)
         1024
     """
-    workers = _workers(max_workers, min(32, _processors() + 4))
+    workers = _workers(max_workers, min(32, processors() + 4))
     return Factory(functools.partial(BoundedExecutor, workers, max_pending=math.inf), workers, True, workers)
 
 
@@ -99,7 +99,7 @@ def processes(
         >>> processes(2).workers
         2
     """
-    workers = _workers(max_workers, _processors())
+    workers = _workers(max_workers, processors())
     _arguments.choice(start_method, "start_method", _START_METHODS)
     if initializer is not None:
         _arguments.function(initializer, "initializer")
@@ -121,7 +121,3 @@ def _make_processes(
 
 def _workers(max_workers: int | None, default: int) -> int:
     return default if max_workers is None else _arguments.count(max_workers, "max_workers")
-
-
-def _processors() -> int:
-    return os.cpu_count() or 1
