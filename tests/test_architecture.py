@@ -23,7 +23,7 @@ FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _chance _clock _calling",
     1: "_verdicts _durations events health _waiting _stamps _unread",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
-    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _pace",
+    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _pace _dask",
     4: "_component stores _resources _run _mailbox _lane _job _handlers _plant _steward",
     5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist",
     6: "_submitter _recurrence _dispatcher _reception _directory _runner",

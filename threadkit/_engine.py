@@ -258,7 +258,9 @@ class EngineLane(Lane):
             if work is None:
                 return  # cancelled meanwhile
             fn, args, kwargs, _ = work
-            inner = engine.executor.submit(fn, *args, **kwargs)
+            if kwargs:  # some engines take keywords such as ``key`` or ``self`` for their own
+                fn, args = functools.partial(fn, *args, **kwargs), ()
+            inner = engine.executor.submit(fn, *args)
         call.inner = inner
         inner.add_done_callback(functools.partial(self._settle, call, engine))
         if call.done():
@@ -294,7 +296,7 @@ class EngineLane(Lane):
             broken.__cause__ = error
             error = broken
         engine.casualties.append(None)
-        is_suspect = len(engine.casualties) <= (self.workers or math.inf)
+        is_suspect = not is_lost and len(engine.casualties) <= (self.workers or math.inf)
         if call.idempotent and call.peek() is not None:
             self._ask_keeper(functools.partial(self._salvage, call, engine, error, is_suspect=is_suspect))
         else:

@@ -109,12 +109,7 @@ class Plant:
             error: what it raised.
             lost: the engine has cancelled it, and nobody had asked for that.
         """
-        if isinstance(error, BrokenExecutor):
-            return True
-        if error is None and not lost:
-            return False
-        answer = self._ask(engine, error)
-        return lost if answer is None else answer
+        return isinstance(error, BrokenExecutor) or lost or (error is not None and self._ask(engine, error))
 
     def replace(self, engine: Engine, error: BaseException, *, pause: bool = True) -> None:
         """Make a new engine, unless this one has been replaced, or too many were within a minute. Never raises.
@@ -149,15 +144,13 @@ class Plant:
         if self.current is not None:
             shut_down(self.current.executor, wait=wait)
 
-    def _ask(self, engine: Engine, error: BaseException | None) -> bool | None:
-        """Return whether the engine says that it is broken; None where it cannot be asked."""
-        if self._is_broken is None:
-            return None
+    def _ask(self, engine: Engine, error: BaseException | None) -> bool:
+        """Return whether the engine says that it is broken."""
         try:
-            return self._is_broken(engine.executor, error)
+            return self._is_broken is not None and self._is_broken(engine.executor, error)
         except Exception:
             _logger.exception("asking the engine of executor %r whether it is broken failed", self._name)
-            return None
+            return False
 
     def _make(self) -> Executor:
         executor = self._factory()
