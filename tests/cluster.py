@@ -40,6 +40,13 @@ class Cluster:
         self.workers.append(subprocess.Popen([*command, *options], **_QUIET))
         return self.workers[-1]
 
+    def wait_for_workers(self) -> None:
+        """Wait until the scheduler knows both workers."""
+        import distributed
+
+        with distributed.Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=30)
+
     def kill_scheduler(self) -> None:
         """Kill the scheduler; workers end by themselves then."""
         self.scheduler.kill()

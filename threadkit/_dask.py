@@ -50,6 +50,13 @@ def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return _Raised(error)
 
 
+def end_loop(client: Any) -> None:
+    """End the thread of a client's event loop. One that could not connect, or has given up, leaves it behind."""
+    with contextlib.suppress(Exception):  # there is no public way: where this one has gone, perhaps the fault has, too
+        if client._loop_runner.is_started():
+            client._loop_runner.stop()
+
+
 class DaskExecutor(Executor):
     """Runs calls on a Dask cluster.
 
@@ -119,7 +126,7 @@ class DaskExecutor(Executor):
         try:
             if inner.cancelled():
                 future.cancel()
-            elif future.set_running_or_notify_cancel():
+            if future.set_running_or_notify_cancel():  # without it concurrent.futures.wait() would not see the end
                 error = inner.exception()
                 outcome = inner.result() if error is None else _Raised(error)
                 if isinstance(outcome, _Raised):
@@ -146,3 +153,4 @@ class DaskExecutor(Executor):
     def _leave(self) -> None:
         self._settler.close()
         self._client.close(timeout=_CLOSING)
+        end_loop(self._client)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import attrs
 
 from threadkit import _arguments
-from threadkit._dask import DaskExecutor
+from threadkit._dask import DaskExecutor, end_loop
 from threadkit._executor import BoundedExecutor
 from threadkit._lane import processors
 
@@ -169,7 +169,8 @@ def dask(
 
     Args:
         address: the scheduler's, such as "tcp://10.0.0.1:8786"; or a function that returns a ``distributed.Client``,
-            for what needs more than an address; or None, which starts processes on this machine.
+            for what needs more than an address; or None, which starts processes on this machine. Their scheduler is
+            a part of this program, so shut the executor down before the program ends.
         connect_timeout: seconds that connecting to the scheduler may take.
         lost_after: seconds after which a call that has not ended has failed, and the connection is replaced; None is
             never.
@@ -206,12 +207,16 @@ def _make_loky(workers: int, initializer: Callable[..., object] | None, initargs
 
 
 def _connect(address: str | None, timeout: float | None) -> Any:
-    # Not the default client of this program, which is the user's to choose. A local cluster shows no page.
     module: Any = importlib.import_module("distributed")
-    settings = {"timeout": timeout, "set_as_default": False}
-    if address is None:
-        return module.Client(host="127.0.0.1", dashboard_address=None, **settings)
-    return module.Client(address, **settings)
+    # Not the default client of this program, which is the user's to choose. A local cluster shows no page.
+    local = {"host": "127.0.0.1", "dashboard_address": None} if address is None else {}
+    client = module.Client.__new__(module.Client)
+    try:
+        client.__init__(address, timeout=timeout, set_as_default=False, **local)
+    except BaseException:
+        end_loop(client)
+        raise
+    return client
 
 
 def _is_away(executor: Executor, _error: BaseException | None) -> bool:
