@@ -31,7 +31,7 @@ INSTALLED = {"PYTHONSAFEPATH": "1", "THREADKIT_TESTED_AS": "wheel"}
 TESTED: list[str] = []
 
 
-def install(session: nox.Session, *groups: str, extras: str = "[cron,rich]") -> None:
+def install(session: nox.Session, *groups: str, extras: str = "[cron,dask,loky,rich]") -> None:
     """Install dependency groups and the wheel that `build` has made."""
     wheels = list(DIST.glob("*.whl"))
     if len(wheels) != 1:

@@ -134,7 +134,9 @@ class EngineLane(Lane):
         # The calls that have a permit. Whoever pops one gives its permit back: a single step on a dict, atomic.
         self._in_flight: dict[EngineCall[Any], None] = {}
         self._idents: dict[int, None] = {}  # of the engine's threads that are running a call
-        self._early: list[EngineCall[Any]] = []  # put by finalizers inside start(); that thread's own
+        self._early: list[
+            EngineCall[Any]
+        ] = []  # put by finalizers inside start(): that thread's own, then the keeper's
         # What the keeper is to send again: the call, the engine that did not make it, and the error.
         self._unsent: deque[tuple[EngineCall[Any], Engine, BaseException]] = deque()
         self._watch = Timer(clock, f"{name}-watch")
@@ -166,10 +168,8 @@ class EngineLane(Lane):
             RuntimeError: the system or the interpreter gives no thread.
         """
         self._keeper.start()
-        early, self._early = self._early, []
-        for call in early:
-            with contextlib.suppress(Exception):  # its future says it
-                self.put(call)
+        if self._early:
+            self._ask_keeper(self._send_early)
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads of ours; the engine's are its own."""
@@ -251,6 +251,7 @@ class EngineLane(Lane):
 
     def _send(self, call: EngineCall[Any], engine: Engine) -> None:
         self._plant.check(engine)
+        call.lost = None
         if self._plant.in_process:
             inner: StandardFuture[Any] = engine.executor.submit(self._run, call)
         else:
@@ -340,6 +341,13 @@ class EngineLane(Lane):
         self._unsent.append((call, engine, error))
         self._ask_keeper(self._mend)
 
+    def _send_early(self) -> None:
+        """On the keeper: send what could not be sent before there was an engine."""
+        early, self._early = self._early, []
+        for call in early:
+            self._send_again(call, self._plant.present())
+        self._mend()
+
     def _mend(self) -> None:
         """On the keeper: send again what was not made, until all of it is accepted or ``submit_retry`` gives up."""
         pace = Pace(self.clock, self._retry)
@@ -373,7 +381,7 @@ class EngineLane(Lane):
             if delay is None or is_final(error):
                 raise error
             call.wait(deadline_after(self.clock, delay))
-        return None if call.done() else self._plant.current
+        return None if call.done() else self._plant.present()
 
     def _forget(self, call: EngineCall[Any]) -> None:
         """A call was not accepted: its permit is the submitter's again."""

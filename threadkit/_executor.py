@@ -160,13 +160,12 @@ class BoundedExecutor(BaseComponent, Submitter):
         """
         self._refuse_forked()
         _arguments.count(max_workers, "max_workers")
-        if self._inner is not None:
-            raise RuntimeError(
+        if not isinstance(self._lane, PoolLane):
+            raise RuntimeError(  # noqa: TRY004 - it is no argument's type that is wrong
                 f"executor {self.name!r} runs its calls on an inner executor, which has a size of its own"
             )
         self._max_workers = max_workers
-        if isinstance(self._lane, PoolLane):
-            self._lane.resize(max_workers)
+        self._lane.resize(max_workers)
 
     @override
     def stats(self) -> ExecutorStats:

@@ -156,8 +156,11 @@ class Lane:
     def run_here(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call[Any]:
         """Run a call that has no permit in this thread, and return its future."""
         call: Call[Any] = Call(self.clock, _Here(self), (fn, args, kwargs, self.captured()))
-        call()
-        return call
+        try:
+            call()
+            return call
+        finally:
+            del call  # error -> traceback -> frame -> this frame -> call -> error would be a cycle
 
     def captured(self) -> contextvars.Context | None:
         """Return a copy of the present context, where calls run in one."""

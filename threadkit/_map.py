@@ -67,4 +67,8 @@ def _collect(calls: deque[Call[T]], more: Iterator[Call[T]], deadline: float | N
 def _cancel(calls: deque[Call[Any]]) -> None:
     for call in calls:
         if not call.cancel():
-            call.add_done_callback(StandardFuture.exception)  # who wants no more results wants no more errors, either
+            call.add_done_callback(_read)  # who wants no more results wants no more errors, either
+
+
+def _read(call: StandardFuture[Any]) -> None:
+    call.exception()

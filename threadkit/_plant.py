@@ -86,11 +86,16 @@ class Plant:
             TypeError: the factory made something else.
             BaseException: whatever the factory raised.
         """
+        executor = self._make()
+        self.current = Engine(0, executor)
+        self.workers = self.workers or _number(getattr(executor, "_max_workers", 0))
+        self.in_process = _is_in_process(self._factory, executor)
+
+    def present(self) -> Engine:
+        """Return the engine of this moment, once there is one."""
         if self.current is None:
-            self.current = Engine(0, self._make())
-            executor = self.current.executor
-            self.workers = self.workers or _number(getattr(executor, "_max_workers", 0))
-            self.in_process = _is_in_process(self._factory, executor)
+            raise RuntimeError(f"executor {self._name!r} has no engine yet")  # pragma: no cover - nobody asks before
+        return self.current
 
     def check(self, engine: Engine) -> None:
         """Ask the engine how it is, before a call is given to it.
