@@ -369,5 +369,5 @@ def test_break_under_several_submitters(explore: Explore) -> None:
         invariant=lambda office: (
             Fragile.made == 2 and sorted(office.came_to()) == [1, 2] and office.lane.permits.taken() == 0
         ),
-        attempts=100,
+        attempts=20,
     )
