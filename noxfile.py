@@ -31,7 +31,7 @@ INSTALLED = {"PYTHONSAFEPATH": "1", "THREADKIT_TESTED_AS": "wheel"}
 TESTED: list[str] = []
 
 
-def install(session: nox.Session, *groups: str, extras: str = "[cron,rich]") -> None:
+def install(session: nox.Session, *groups: str, extras: str = "[cron,dask,loky,rich]") -> None:
     """Install dependency groups and the wheel that `build` has made."""
     wheels = list(DIST.glob("*.whl"))
     if len(wheels) != 1:
@@ -91,6 +91,13 @@ def races(session: nox.Session) -> None:
         session.warn(f"NOT explored on Python {session.python}: the races. There is no frontrun for it.")
     else:
         session.run("frontrun", "pytest", "-p", "no:threadkit", "tests/races", env=INSTALLED)
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+def cpython(session: nox.Session) -> None:
+    """Ask of BoundedExecutor what CPython's own tests ask of a thread pool, where the interpreter comes with them."""
+    install(session, "tests")
+    session.run("pytest", "tests/cpython", *session.posargs, env=INSTALLED)
 
 
 @nox.session(requires=["tests"])

@@ -41,6 +41,7 @@ VALUES: dict[str, Any] = {
     "payload": object(),
     "ok": True,
     "path": "/run/app.lock",
+    "function": "resize",
     "culprit": "read",
     "others": "'parse'",
     "stack": "in read",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
+import contextlib
 import contextvars
+import functools
 import gc
 import itertools
 import logging
@@ -31,8 +33,10 @@ from threadkit import (
     StopToken,
     SystemClock,
     WouldBlock,
+    _exit,
     backoff,
     events,
+    executors,
 )
 from threadkit._future import Call, TimedCall
 from threadkit.testing import VirtualClock
@@ -1209,6 +1213,144 @@ def test_submit_from_a_finalizer(make: Make) -> None:
     gc.collect()
     executor.shutdown()
     assert len(seen) == 200
+
+
+def test_a_finalizer_inside_the_first_submit(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer that strikes while the first submit() starts the executor may submit to it, and waits for nothing."""
+    executor = make(1)
+    futures: list[cf.Future[Any]] = []
+    launch = executor._launch
+
+    def strike() -> None:
+        futures.append(executor.submit(str, "early"))
+        launch()
+
+    monkeypatch.setattr(executor, "_launch", strike)
+    futures.append(Background(lambda: executor.submit(str, "late")).result())
+    assert [future.result(PATIENCE) for future in futures] == ["early", "late"]
+
+
+# --- Dropped ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"inner": executors.threads(1)}, {"inner": lambda: cf.ThreadPoolExecutor(1)}]
+)
+def test_an_executor_that_is_dropped(arguments: dict[str, Any], blocker: Blocker) -> None:
+    """Dropped without a shutdown it is freed at once, futures or not; what waits is done, and its threads end."""
+    executor = BoundedExecutor(**arguments)
+    futures = [executor.submit(blocker), executor.submit(str, 2)]
+    blocker.wait_until_called()
+    results = executor.map(str, range(3))
+    threads, gone = executor.threads(), weakref.ref(executor)
+    assert id(executor._steward) in _exit._roots
+    gc.disable()
+    try:
+        del executor
+        assert gone() is None
+    finally:
+        gc.enable()
+    blocker.let_go()
+    assert [future.result(PATIENCE) for future in futures] == ["let go", "2"]
+    assert list(results) == ["0", "1", "2"]
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_an_executor_that_is_dropped_while_the_interpreter_exits(blocker: Blocker) -> None:
+    """At exit the interpreter waits for what a dropped executor has taken, and no longer."""
+    executor = BoundedExecutor(1)
+    future = executor.submit(blocker)
+    steward = executor._steward
+    del executor
+    assert id(steward) in _exit._roots
+    steward.begin_exit()
+    waiting = Background(lambda: steward.finish_exit(0.0))
+    blocker.let_go()
+    assert waiting.result() == []
+    assert future.result(0) == "let go"
+    wait_for(lambda: id(steward) not in _exit._roots)
+    assert steward.finish_exit(0.0) == []
+
+
+def test_map_with_a_buffer_keeps_its_executor(make: Make) -> None:
+    """An iterator that has yet to submit something keeps the executor alive, and lets it go then."""
+    results = BoundedExecutor(1).map(str, range(5), buffersize=2)
+    assert list(results) == ["0", "1", "2", "3", "4"]
+
+
+# --- Errors that nobody reads ----------------------------------------------------------------------------------------
+
+
+def failing(what: str) -> None:
+    raise OSError(what)
+
+
+def test_an_error_that_nobody_reads(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """What a call raised and nobody asked for is an event and a log record, when its future goes."""
+    executor = make(1)
+    seen: list[events.Event] = []
+    executor.observe(seen.append)
+    executor.submit(functools.partial(failing, "disk full"))
+    executor.shutdown()
+    (unread,) = (event for event in seen if isinstance(event, events.ErrorUnread))
+    assert str(unread) == "executor 'executor': nobody asked what failing raised: OSError: disk full"
+    assert str(unread) in caplog.text
+
+
+@pytest.mark.parametrize("read", [lambda future: future.exception(PATIENCE), lambda future: future.result(PATIENCE)])
+def test_an_error_that_somebody_reads(make: Make, read: Callable[[Any], object], caplog: Any) -> None:
+    """Asking for the outcome is enough, whatever comes of it."""
+    executor = make(1)
+    with contextlib.suppress(OSError):
+        read(executor.submit(failing, "disk full"))
+    executor.shutdown()
+    assert "nobody asked" not in caplog.text
+
+
+def test_a_late_error_that_nobody_reads(make: Make, blocker: Blocker, caplog: pytest.LogCaptureFixture) -> None:
+    """What a call raises after its time was over is not lost, although the future told of the time-out."""
+    executor = make(1)
+
+    def late() -> None:
+        blocker()
+        raise OSError("too late")
+
+    future = executor.options(timeout=0.01).submit(late)
+    assert isinstance(future.exception(PATIENCE), CallTimeout)
+    blocker.let_go()
+    executor.shutdown()
+    del future
+    assert "late raised: OSError: too late" in caplog.text
+
+
+def test_errors_that_map_does_not_come_to(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Who stops at the first error of map() has seen enough: the others are not held against him."""
+    executor = make(2)
+    with pytest.raises(OSError, match="0"):
+        list(executor.map(failing, ["0", "1", "2"]))
+    executor.shutdown()
+    assert "nobody asked" not in caplog.text
+
+
+def test_errors_at_interpreter_exit(make: Make, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """What goes while the interpreter is torn down tells nothing: there may be nothing left to tell it with."""
+    executor = make(1)
+    monkeypatch.setattr("sys.is_finalizing", lambda: True)
+    executor.submit(failing, "disk full")
+    executor.shutdown()
+    assert "nobody asked" not in caplog.text
+
+
+def test_an_error_of_a_call_that_its_submitter_ran(make: Make, blocker: Blocker, caplog: Any) -> None:
+    """With on_full="caller_runs" an error that nobody reads is told of, too."""
+    executor, _ = full(make, blocker, on_full="caller_runs")
+    executor.submit(failing, "here")
+    assert "failing raised: OSError: here" in caplog.text
+
+
+# --- In a lifecycle --------------------------------------------------------------------------------------------------
 
 
 def test_in_a_lifecycle() -> None:

@@ -23,12 +23,13 @@ from threadkit import (
     ComponentState,
     Full,
     Retry,
+    SystemClock,
     WouldBlock,
     backoff,
     events,
     executors,
 )
-from threadkit._engine import EngineCall
+from threadkit._engine_call import EngineCall
 from threadkit.testing import VirtualClock
 
 
@@ -191,13 +192,17 @@ def test_cancel(make: Make, factory: Factory) -> None:
     assert executor.stats().cancelled == 1
 
 
-def test_an_engine_that_cancels(make: Make, factory: Factory) -> None:
-    """A call whose engine's future was cancelled by the engine is cancelled."""
+def test_an_engine_that_cancels(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """An engine that cancels a call though nobody asked has lost it and is broken: the call fails, or is sent again."""
     executor = make()
-    future = executor.submit(str)
-    factory.engines[0].sent.pop()[0].cancel()
-    assert future.cancelled()
-    assert executor.stats().cancelled == 1
+    future, careful = executor.submit(str), executor.options(idempotent=True).submit(str, "again")
+    for sent, _ in factory.engines[0].sent:
+        sent.cancel()
+    assert "lost the call" in str(future.exception(PATIENCE))
+    clock.advance(10)
+    factory.engines[1].run()
+    assert careful.result(PATIENCE) == "again"
+    assert executor.stats().rebuilds == 1
 
 
 def test_cancel_inside_submit(make: Make, factory: Factory) -> None:
@@ -216,7 +221,7 @@ def test_cancel_inside_submit(make: Make, factory: Factory) -> None:
     future = executor.submit(str)
     assert future.cancelled()
     assert executor.work_left() == 0
-    assert executor._lane._engine[1].sent[0][0].cancelled()  # type: ignore[union-attr]  # it runs
+    assert executor._lane._plant.current.executor.sent[0][0].cancelled()  # type: ignore[union-attr]  # it runs
 
 
 def test_drop_oldest(make: Make, factory: Factory) -> None:
@@ -404,16 +409,18 @@ def test_an_engine_of_this_process_that_breaks(make: Make, clock: VirtualClock) 
 
 
 def test_an_engine_of_this_process_that_cancels(make: Make) -> None:
-    """A call that an engine of this process cancels, or fails to run, is cancelled, or has failed."""
+    """A call that an engine of this process loses, or fails to run, has failed."""
 
     class Lazy(Engine):
         in_process = True
 
     executor = make(inner=Lazy)
     cancelled, failed = executor.submit(str), executor.submit(str)
-    engine = executor._lane._engine[1]  # type: ignore[union-attr]  # it runs
+    engine = executor._lane._plant.current.executor  # type: ignore[union-attr]  # it runs
+    assert executor.submit(str).cancel()
+    assert engine.sent[2][0].cancelled()
     engine.sent[0][0].cancel()
-    assert cancelled.cancelled()
+    assert isinstance(cancelled.exception(PATIENCE), cf.BrokenExecutor)
     engine.sent[1][0].set_exception(OSError("gone"))
     assert isinstance(failed.exception(), OSError)
 
@@ -484,18 +491,210 @@ def test_a_call_that_is_refused_again_and_again(make: Make, clock: VirtualClock,
 
     made = factory.engines
     made[0].die()
-    executor._lane._factory = lambda: made.append(Dead()) or made[-1]  # type: ignore[union-attr]  # it runs
+    executor._lane._plant._factory = lambda: made.append(Dead()) or made[-1]  # type: ignore[union-attr]  # it runs
     future = executor.submit(str)
     clock.advance(40)
     assert str(future.exception(0)) == "born dead"
-    assert len(made) == 3
-    executor._lane._factory = factory  # type: ignore[union-attr]  # it runs
+    assert len(made) == 3  # the second after ten seconds more
+    executor._lane._plant._factory = factory  # type: ignore[union-attr]  # it runs
     late = executor.submit(str, "late")
     clock.advance(19)
     assert len(made) == 3
-    clock.advance(11)  # a minute after the first rebuild one more is allowed
+    clock.advance(21)  # a minute after the first rebuild one more is allowed
     made[-1].run()
     assert late.result(PATIENCE) == "late"
+
+
+def test_rebuilds_keep_their_distance(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """The second rebuild within a minute waits as submit_retry says, unless the executor is told to stop meanwhile."""
+    executor = make()
+    for number, pause in ((0, 0), (1, 10)):
+        executor.submit(str)
+        factory.engines[number].die()
+        clock.advance(pause)
+        assert len(factory.engines) == number + 2
+    late = executor.submit(str)
+    factory.engines[2].die()
+    assert isinstance(late.exception(PATIENCE), cf.BrokenExecutor)
+    executor.shutdown()
+    assert len(factory.engines) == 3
+
+
+def test_a_busy_engine_is_not_broken(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """An engine that is full, or gets no thread just now, is asked again later and not replaced."""
+    executor = make(recreate=0)
+    executor.start()
+    factory.engines[0].refusals.extend([RuntimeError("can't start new thread"), Full("executor", "inner", 3)])
+    future = executor.submit(str, 1)
+    clock.advance(20)
+    factory.engines[0].run()
+    assert future.result(PATIENCE) == "1"
+    assert executor.stats().rebuilds == 0
+
+
+def test_a_main_module_without_a_guard(make: Make, factory: Factory) -> None:
+    """A process that must not start processes yet is told so at once: there is nothing to mend."""
+    executor = make()
+    executor.start()
+    factory.engines[0].refusals.append(RuntimeError("before it has finished its bootstrapping phase"))
+    with pytest.raises(RuntimeError, match="bootstrapping"):
+        executor.submit(str)
+
+
+def test_an_engine_that_says_that_it_is_broken(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A factory may say what else is a break: asked before each call, and for each error."""
+    asked: list[tuple[bool, BaseException | None]] = []
+
+    class Probed(Factory):
+        def is_broken(self, executor: cf.Executor, error: BaseException | None) -> bool:
+            asked.append((executor is self.engines[0], error))
+            return executor is self.engines[0] and isinstance(error, OSError)
+
+    probed = Probed()
+    executor = make(inner=probed)
+    failing, dying = executor.submit(divmod, 1, 0), executor.submit(str)
+    assert asked == [(True, None)] * 2
+    probed.engines[0].run()
+    assert isinstance(failing.exception(PATIENCE), ZeroDivisionError)
+    assert dying.result(PATIENCE) == ""
+    dying = executor.submit(str)
+    probed.engines[0].sent.pop()[0].set_exception(OSError("disk"))
+    assert isinstance(dying.exception(PATIENCE), cf.BrokenExecutor)
+    assert isinstance(dying.exception().__cause__, OSError)  # type: ignore[union-attr]  # there is one
+    clock.settle()
+    assert executor.stats().rebuilds == 1
+
+
+def test_an_engine_that_is_broken_before_a_call(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A call is not given to an engine that says that it is broken; a question that fails is answered with no."""
+    answers = iter([True, False])
+
+    class Probed(Factory):
+        def is_broken(self, executor: cf.Executor, error: BaseException | None) -> bool:
+            return next(answers)
+
+    probed = Probed()
+    executor = make(inner=probed)
+    future = executor.submit(str, 1)
+    clock.advance(10)
+    assert (len(probed.engines), probed.engines[0].sent) == (2, [])
+    unasked = executor.submit(str, 2)  # StopIteration
+    probed.engines[1].run()
+    assert (future.result(PATIENCE), unasked.result(PATIENCE)) == ("1", "2")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_lost_call(make: Make, clock: VirtualClock, factory: Factory, begun: bool) -> None:
+    """A call that the engine has for longer than lost_after has failed, and the engine is replaced."""
+    factory.lost_after = 60.0  # type: ignore[attr-defined]  # what a factory may say
+    executor = make(max_pending=2)
+    lost, careful = executor.submit(str), executor.options(idempotent=True).submit(str, "again")
+    if begun:
+        for sent, _ in factory.engines[0].sent:
+            sent.set_running_or_notify_cancel()
+    clock.advance(59)
+    assert not lost.done()
+    clock.advance(1)
+    assert "not ended the call within 60" in str(lost.exception(PATIENCE))
+    clock.advance(10)
+    if begun:  # it may be running still, so it is not made twice
+        assert isinstance(careful.exception(PATIENCE), cf.BrokenExecutor)
+    else:
+        factory.engines[1].run()
+        assert careful.result(PATIENCE) == "again"
+    assert executor.stats().rebuilds == 1
+    assert executor.work_left() == 0
+
+
+def test_a_call_that_ends_in_time_is_not_lost(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A call that has ended is watched no longer; one that ends as its time is over is left alone."""
+    factory.lost_after = 60.0  # type: ignore[attr-defined]  # what a factory may say
+    executor = make()
+    future = executor.submit(str, 1)
+    inner = factory.engines[0].sent[0][0]
+    assert executor.threads()
+    factory.engines[0].run()
+    assert future.result(PATIENCE) == "1"
+    lane = executor._lane
+    lane._lose(future, lane._plant.current, inner)  # type: ignore[union-attr, arg-type]  # as if it had been on its way
+    clock.advance(60)
+    assert executor.stats().rebuilds == 0
+
+
+def test_a_finalizer_inside_the_first_submit(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A finalizer that strikes while the executor starts may submit to it; the call is made once it has started."""
+    futures: list[cf.Future[Any]] = []
+
+    def strike() -> Engine:
+        futures.append(executor.submit(str, "early"))
+        return factory()
+
+    executor = make(inner=strike)
+    futures.append(executor.submit(str, "late"))
+    clock.settle()
+    factory.engines[0].run()
+    assert [future.result(PATIENCE) for future in futures] == ["early", "late"]
+
+
+def test_a_finalizer_inside_a_start_that_fails(make: Make) -> None:
+    """What a finalizer has submitted while the executor could not start has failed with it."""
+    futures: list[cf.Future[Any]] = []
+
+    def strike() -> Engine:
+        futures.append(executor.submit(str, "early"))
+        raise OSError("no cluster")
+
+    executor = make(inner=strike)
+    with pytest.raises(OSError, match="no cluster"):
+        executor.start()
+    assert isinstance(futures[0].exception(0), OSError)
+
+
+def test_a_finalizer_whose_call_is_refused(make: Make, factory: Factory) -> None:
+    """What a finalizer has submitted while the executor started, and the engine cannot take, has failed."""
+    futures: list[cf.Future[Any]] = []
+
+    def strike() -> Engine:
+        futures.append(executor.submit(str, "early"))
+        engine = factory()
+        engine.refusals.append(ValueError("too long"))
+        return engine
+
+    executor = make(inner=strike)
+    executor.start()
+    assert isinstance(futures[0].exception(PATIENCE), ValueError)
+    assert executor.work_left() == 0
+
+
+def test_no_bound(make: Make, factory: Factory) -> None:
+    """With max_pending=inf an engine is given everything, whether it says how much it can do or not."""
+    executor = make(max_pending=math.inf, inner=lambda: cf.ThreadPoolExecutor(1))
+    assert [future.result(PATIENCE) for future in [executor.submit(str, 1) for _ in range(50)]] == ["1"] * 50
+
+
+def test_who_waits_for_a_start_may_be_interrupted() -> None:
+    """An interrupt of one who waits for another's start() leaves that start alone."""
+    inside, door = Blocker(), SystemClock()
+
+    class Interrupting(SystemClock):
+        def park(self, gate: Any, deadline: float | None) -> bool:
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return door.park(gate, deadline)
+
+    def make_engine() -> Engine:
+        inside()
+        return Engine()
+
+    executor = BoundedExecutor(inner=make_engine, clock=Interrupting())
+    starting = Background(executor.start)
+    inside.wait_until_called()
+    with pytest.raises(KeyboardInterrupt):
+        executor.start()
+    inside.let_go()
+    starting.result()
+    assert executor.state is ComponentState.RUNNING
+    Background(executor.shutdown).result()
 
 
 def test_recreate_switched_off(make: Make, clock: VirtualClock, factory: Factory) -> None:
@@ -512,20 +711,23 @@ def test_recreate_switched_off(make: Make, clock: VirtualClock, factory: Factory
 
 
 def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """A call that may run twice goes to a new engine when the first broke under it; when that breaks too, it fails."""
+    """A call that may run twice goes to a new engine when one broke under it; after two breaks it is to blame."""
+    factory.workers = 1  # type: ignore[attr-defined]  # so that only the first of those in flight was running
     executor = make()
+    seen: list[events.Event] = []
+    executor.observe(seen.append)
     careful = executor.options(idempotent=True)
-    first, second = careful.submit(str, 1), careful.submit(str, 2)
+    guilty, innocent = careful.submit(divmod, 1, 2), careful.submit(str, 2)
     factory.engines[0].die()
     clock.advance(10)
-    clock.advance(10)
-    assert not first.done()
-    sent, factory.engines[1].sent = factory.engines[1].sent[:1], factory.engines[1].sent[1:]
-    factory.engines[1].run()
-    factory.engines[1].sent = sent
     factory.engines[1].die()
     clock.settle()
-    assert sorted(type(future.exception(0)).__name__ for future in (first, second)) == ["BrokenExecutor", "NoneType"]
+    assert "divmod was running when the engine of executor 'executor' broke, 2 times" in str(guilty.exception(0))
+    quarantined = next(event for event in seen if isinstance(event, events.CallQuarantined))
+    assert (quarantined.function, quarantined.error) == ("divmod", guilty.exception(0))
+    clock.advance(20)
+    factory.engines[2].run()
+    assert innocent.result(PATIENCE) == "2"
     assert executor.stats().rebuilds == 2
 
 
@@ -598,7 +800,7 @@ def test_a_factory_that_fails_later(
         factory.engines.append(answer)
         return answer  # type: ignore[no-any-return]  # it is an Engine
 
-    executor._lane._factory = make_engine  # type: ignore[union-attr]  # it runs
+    executor._lane._plant._factory = make_engine  # type: ignore[union-attr]  # it runs
     with caplog.at_level(logging.ERROR, "threadkit"):
         future = executor.submit(str, 1)
         clock.advance(20)
@@ -685,6 +887,15 @@ def test_processes_where_there_is_no_forkserver(monkeypatch: pytest.MonkeyPatch)
         assert engine._mp_context.get_start_method() == "spawn"  # type: ignore[attr-defined]  # it is the standard library's
     finally:
         engine.shutdown()
+
+
+@pytest.mark.parametrize(("make_factory", "package"), [(executors.loky, "loky"), (executors.dask, "distributed")])
+def test_a_missing_package(make_factory: Callable[[], Any], package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is not installed the error says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf"needs the package {package}: pip install threadkit\[") as caught:
+        make_factory()
+    assert caught.value.name == package
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,8 @@ def _is_annotated(annotation: object, kind: str) -> bool:
     # A class goes by its name; of what is built of classes, such as Optional[StopToken], only the text tells all.
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return re.search(rf"\b{kind}\b", text) is not None
+
+
+def describe_function(fn: object) -> str:
+    """Return a function's name, also where it is wrapped in ``functools.partial``."""
+    return str(getattr(getattr(fn, "func", fn), "__qualname__", None) or repr(fn))

@@ -113,35 +113,6 @@ class Component(Protocol):
         ...
 
 
-def check_shape(component: Component) -> None:
-    """Refuse what lacks one of the four names.
-
-    Raises:
-        TypeError: it is no component, and this is why.
-        ValueError: its name is empty.
-    """
-    for method in ("start", "stop", "join"):
-        if not callable(getattr(component, method, None)):
-            raise TypeError(f"component must have a method {method}(), but {component!r} has none")
-    if not isinstance(getattr(component, "name", None), str):
-        raise TypeError(f"component must have a name of type str, but {component!r} has none")
-    _arguments.text(component.name, "name")
-
-
-def name_of(required: str | Component) -> str:
-    """Return the name of what is required, be it given as a name or as a component.
-
-    Raises:
-        TypeError: it is neither.
-    """
-    if isinstance(required, str):
-        return required
-    name = getattr(required, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"requires takes names and components, not {required!r}")
-    return name
-
-
 class BaseComponent(ABC):
     """The common half of threadkit's own components: state, token, observers, health, fork, exit.
 
@@ -175,6 +146,8 @@ class BaseComponent(ABC):
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
         self._over = True  # False from start() until the last thread has told everybody how it ended
+        # The thread that is in start(). Each asks for itself alone, and it is no other's while the state is STARTING.
+        self._starter: int | None = None
         self._failure: BaseException | None = None
         self._token = self._new_token()
         if self._host_token is not None:
@@ -185,7 +158,7 @@ class BaseComponent(ABC):
 
     def adopt(self, clock: Clock, token: StopToken) -> None:
         """Inherit the clock, and descend from the token, of a registry that answers for this component from now on."""
-        _exit.forget(self)
+        _exit.forget(self._exit_root())
         self._host_clock, self._host_token = clock, token
         if self._state is ComponentState.NEW and not self._token.is_set():  # one that was stopped stays so
             self._reset()
@@ -213,8 +186,18 @@ class BaseComponent(ABC):
         """
         if self._generation != _fork.generation():
             self._reset()
+        if self._starter == threading.get_ident():
+            return  # a finalizer has struck inside start(), and must not wait for itself
+        try:
+            self._start_once()
+        finally:
+            if self._starter == threading.get_ident():
+                self._starter = None
+
+    def _start_once(self) -> None:
         with self._condition:
             self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, None)
+            self._starter = threading.get_ident()
             if self._state is ComponentState.RUNNING:
                 return
             if self._state is not ComponentState.NEW or self._token.is_set():
@@ -341,7 +324,11 @@ class BaseComponent(ABC):
 
     def _watch_exit(self) -> None:
         """See to it that it is stopped at interpreter exit, since nobody else does."""
-        _exit.watch(self)
+        _exit.watch(self._exit_root())
+
+    def _exit_root(self) -> _exit.Root:
+        """Return what stands for this component in the exit registry, and is kept alive by it."""
+        return self
 
     def _on_stop_asked(self) -> None:  # noqa: B027 - most wait on the token, and have nothing to add
         """Wake what does not wait on the token. MUST be lock-free."""
@@ -388,7 +375,7 @@ class BaseComponent(ABC):
         with self._condition:
             self._over = True
             self._condition.notify_all()
-        _exit.forget(self)
+        _exit.forget(self._exit_root())
 
 
 _STATUS = {

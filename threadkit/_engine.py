@@ -1,8 +1,9 @@
 """``EngineLane``: calls that run on somebody else's executor, which is replaced when it breaks.
 
-Whoever notices that the engine is broken (a submitter, a callback) tells the *keeper*, a thread of ours, by the number
-of the engine that it saw. Only the keeper replaces engines, one after the other, and only the one that has this number
-still; so however many notice at once, there is one rebuild, without a lock, and the user's factory runs under none.
+Whoever notices that the engine is broken (a submitter, a callback, a timer) tells the *keeper*, a thread of ours, with
+the engine that it saw. Only the keeper replaces engines, one after the other, and only the one that is still the
+present one; so however many notice at once, there is one rebuild, without a lock, and the user's factory runs under
+none. The keeper also sends again what was refused, or fell with an engine and may run twice.
 
 An engine that runs calls in this process is given the call itself, which runs once at most whatever the engine does. To
 any other the function is sent, and the call waits for the engine's own future.
@@ -12,80 +13,35 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
-import sys
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import Any, TypeVar
 
+from threadkit._calling import describe_function
 from threadkit._clock import Clock, deadline_after
-from threadkit._future import Call, Host, TimedCall, Work
+from threadkit._engine_call import EngineCall
+from threadkit._future import Call
 from threadkit._lane import Lane, Terms
 from threadkit._override import override
+from threadkit._pace import Pace
+from threadkit._plant import Engine, Plant, is_busy, is_final
 from threadkit._pool import ThreadPool
-from threadkit.backoff import Retry, RetryState
+from threadkit._stop import StopToken
+from threadkit._timer import Timer
+from threadkit.backoff import Retry
+from threadkit.events import CallQuarantined, Event
 
 T = TypeVar("T")
 
-_WINDOW = 60.0  # seconds within which rebuilds are counted
-
-_logger = logging.getLogger("threadkit")
-
-
-class EngineCall(TimedCall[T]):
-    """A call that somebody else's executor runs.
-
-    Args:
-        clock: where its waiters wait.
-        lane: who is told of its end.
-        work: the function, its arguments, and the context to run it in, if any.
-        resubmits: how often it may be submitted again when the engine broke under it.
-    """
-
-    __slots__ = ("inner", "resubmits")
-
-    def __init__(self, clock: Clock, lane: Host, work: Work, resubmits: int) -> None:
-        super().__init__(clock, lane, work)
-        self.inner: StandardFuture[Any] | None = None
-        self.resubmits = resubmits
-
-    @override
-    def cancel(self) -> bool:
-        """Cancel it, unless the engine says that it is running or done.
-
-        Returns:
-            True when it is cancelled now, by this call or an earlier one.
-        """
-        inner = self.inner
-        if inner is not None and not inner.cancel():
-            return self.cancelled()
-        return super().cancel()
-
-    @override
-    def running(self) -> bool:
-        """Return True while the engine says so."""
-        inner = self.inner
-        return not self.done() and inner is not None and inner.running()
-
-    def peek(self) -> Work | None:
-        """Return the work, for an engine that cannot be given the call itself; None where it is done."""
-        return next(iter(self._right.copy()), None)
-
-    def follow(self, inner: StandardFuture[Any]) -> None:
-        """End as the engine's own future has ended."""
-        if inner.cancelled():
-            self._withdraw(CANCELLED_AND_NOTIFIED, None, None)
-        elif self._claim():
-            error = inner.exception()
-            self._end(inner.result() if error is None else None, error)
+_STRIKES = 2  # so often may a call be running when its engine breaks
 
 
 class EngineLane(Lane):
-    """Calls that run on an executor that ``factory()`` makes, now and whenever the last one has broken.
+    """Calls that run on an executor that ``factory()`` makes, at the start and whenever the last one has broken.
 
     Args:
         clock: where the keeper and callers wait.
@@ -95,8 +51,9 @@ class EngineLane(Lane):
         context: whether calls run in a copy of their submitter's context, where the engine runs them in this process.
         retry: how often, and how soon, a call that the engine refused is submitted again.
         recreate: how often a minute the engine is replaced.
+        token: once it is set no engine is made any more.
+        emit: told of rebuilds, and of calls that break engines.
         on_end: called by the keeper when all is over, with None: an engine that breaks is replaced.
-        on_rebuilt: called by the keeper with the error and the number of rebuilds.
     """
 
     def __init__(
@@ -109,36 +66,70 @@ class EngineLane(Lane):
         context: bool,
         retry: Retry,
         recreate: int,
+        token: StopToken,
+        emit: Callable[[Event], object],
         on_end: Callable[[BrokenExecutor | None], object],
-        on_rebuilt: Callable[[BaseException, int], object],
     ) -> None:
-        self._name = name
-        self._factory = factory
-        engine = self._make()
-        super().__init__(clock, _workers_of(factory, engine), max_pending, context=context)
-        self._in_process = _is_in_process(factory, engine)
-        self.context = context and self._in_process
+        self._plant = Plant(clock, name, factory, retry=retry, recreate=recreate, token=token, emit=emit)
+        super().__init__(clock, name, self._plant.workers, max_pending, context=context, emit=emit)
         self.broken: BrokenExecutor | None = None
-        self._engine = (0, engine)  # written by the keeper alone
+        self._may_have_context = context
         self._retry = retry
-        self._recreate = recreate
-        self._rebuilt_at: deque[float] = deque()  # the keeper's own
-        self._on_rebuilt = on_rebuilt
         self._closing = False  # written once
         # The calls that have a permit. Whoever pops one gives its permit back: a single step on a dict, atomic.
         self._in_flight: dict[EngineCall[Any], None] = {}
         self._idents: dict[int, None] = {}  # of the engine's threads that are running a call
+        self._early: list[
+            EngineCall[Any]
+        ] = []  # put by finalizers inside start(): that thread's own, then the keeper's
+        # What the keeper is to send again: the call, the engine that did not make it, and the error.
+        self._unsent: deque[tuple[EngineCall[Any], Engine, BaseException]] = deque()
+        self._watch = Timer(clock, f"{name}-watch")
         self._keeper: ThreadPool[Callable[[], object]] = ThreadPool(
             clock, f"{name}-keeper", 1, on_end=lambda: on_end(None)
         )
-        self.start = self._keeper.start
-        self.threads = self._keeper.threads
+        self.join = self._keeper.join
+
+    def prepare(self) -> None:
+        """Make the first engine.
+
+        Raises:
+            BaseException: what the factory raised.
+        """
+        self._plant.open()
+        self.resize(self._plant.workers)
+        self.context = self._may_have_context and self._plant.in_process
+
+    def resize(self, workers: int) -> None:
+        """Learn how many calls the engine runs at once, where the factory did not say."""
+        if self._max_pending != math.inf:
+            self.permits.resize(self._bound(workers) - self._bound(self.workers))
+        self.workers = workers
+
+    def start(self) -> None:
+        """Make the keeper.
+
+        Raises:
+            RuntimeError: the system or the interpreter gives no thread.
+        """
+        self._keeper.start()
+        if self._early:
+            self._ask_keeper(self._send_early)
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads of ours; the engine's are its own."""
+        watch = self._watch.thread()
+        return [*self._keeper.threads(), *([watch] if watch else [])]
+
+    def rebuilds(self) -> int:
+        """Return how often the engine was replaced."""
+        return self._plant.rebuilds
 
     def new_call(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], terms: Terms
     ) -> EngineCall[Any]:
         """Make a call, for ``put()``. Each may be given up while it runs."""
-        return EngineCall(self.clock, self, (fn, args, kwargs, self.captured()), int(terms.idempotent))
+        return EngineCall(self.clock, self, (fn, args, kwargs, self.captured()), idempotent=terms.idempotent)
 
     def put(self, call: EngineCall[Any]) -> None:
         """Have a call run. One that the engine refuses is taken over by the keeper, which tries again.
@@ -147,19 +138,11 @@ class EngineLane(Lane):
             RuntimeError: the lane is closed; or the engine refuses, and trying again makes no sense.
         """
         self._in_flight[call] = None  # first, so that close() sees it or we see that it is closed
-        number, engine = self._engine
-        try:
-            if self._closing:
-                raise RuntimeError("the executor is closed")
-            self._send(call, number, engine)
-        except RuntimeError as error:
-            if self._closing or not self._recreate or is_final(error):
-                self._forget(call)
-                raise
-            self._ask_keeper(functools.partial(self._send_again, call, number, error))
-        except BaseException:
-            self._forget(call)
-            raise
+        engine = self._plant.current
+        if engine is None:
+            self._early.append(call)
+        else:
+            self._put(call, engine)
 
     @override
     def ended(self, call: Call[Any], /, *, failed: bool) -> None:
@@ -191,29 +174,47 @@ class EngineLane(Lane):
         self._closing = True
         self._end_if_idle()
 
-    def dispose(self) -> None:
+    def dispose(self, error: BaseException) -> None:
         """Give up what was made before ``start()`` failed."""
-        _shut_down(self._engine[1], wait=False)
+        self._plant.close(wait=False)
+        for call in self._early:
+            call.abandon(error)
 
-    def _make(self) -> Executor:
-        engine = self._factory()
-        if not isinstance(engine, Executor):
-            raise TypeError(f"inner must return a concurrent.futures.Executor, not {engine!r}")
-        return engine
+    def _put(self, call: EngineCall[Any], engine: Engine) -> None:
+        try:
+            if self._closing:
+                raise RuntimeError("the executor is closed")
+            self._send(call, engine)
+        except RuntimeError as error:
+            if self._closing or is_final(error) or not (self._plant.recreate or is_busy(error)):
+                self._forget(call)
+                raise
+            self._send_later(call, engine, error)
+        except BaseException:
+            self._forget(call)
+            raise
 
-    def _send(self, call: EngineCall[Any], number: int, engine: Executor) -> None:
-        if self._in_process:
-            inner: StandardFuture[Any] = engine.submit(self._run, call)
+    def _send(self, call: EngineCall[Any], engine: Engine) -> None:
+        self._plant.check(engine)
+        call.lost = None
+        if self._plant.in_process:
+            inner: StandardFuture[Any] = engine.executor.submit(self._run, call)
         else:
             work = call.peek()
             if work is None:
                 return  # cancelled meanwhile
             fn, args, kwargs, _ = work
-            inner = engine.submit(fn, *args, **kwargs)
+            if kwargs:  # some engines take keywords such as ``key`` or ``self`` for their own
+                fn, args = functools.partial(fn, *args, **kwargs), ()
+            inner = engine.executor.submit(fn, *args)
         call.inner = inner
-        inner.add_done_callback(functools.partial(self._settle, call, number))
+        inner.add_done_callback(functools.partial(self._settle, call, engine))
         if call.done():
             inner.cancel()  # cancelled before the engine's future could be seen
+        elif (lost_after := self._plant.lost_after) is not None:
+            due = self.clock.monotonic() + lost_after
+            entry = self._watch.at(due, lambda _: self._ask_keeper(functools.partial(self._lose, call, engine, inner)))
+            inner.add_done_callback(lambda _: self._watch.cancel(entry))
 
     def _run(self, call: EngineCall[Any]) -> None:
         ident = threading.get_ident()
@@ -223,62 +224,109 @@ class EngineLane(Lane):
         finally:
             self._idents.pop(ident, None)
 
-    def _settle(self, call: EngineCall[Any], number: int, inner: StandardFuture[Any]) -> None:
+    def _settle(self, call: EngineCall[Any], engine: Engine, inner: StandardFuture[Any]) -> None:
         """The engine has done with a call, one way or another."""
         call.inner = None
-        error = None if inner.cancelled() else inner.exception()
-        if isinstance(error, BrokenExecutor):
-            if call.resubmits and call.peek() is not None:
-                call.resubmits -= 1
-                self._ask_keeper(functools.partial(self._send_again, call, number, error))
-                return
-            self._ask_keeper(functools.partial(self._rebuild, number, error))
+        cancelled = inner.cancelled()
+        error: BaseException | None = call.lost or (None if cancelled else inner.exception())
+        is_lost = cancelled and not call.is_asked_for and call.peek() is not None
+        if not self._plant.is_break(engine, error, lost=is_lost):
+            if not self._plant.in_process or error is not None or cancelled:
+                call.follow(inner)
+            self._release(call)
+            return
+        if not isinstance(error, BrokenExecutor):
+            broken = BrokenExecutor(
+                f"the engine broke under the call: {error}" if error else "the engine lost the call"
+            )
+            broken.__cause__ = error
+            error = broken
+        engine.casualties.append(None)
+        is_suspect = not is_lost and len(engine.casualties) <= (self.workers or math.inf)
+        if call.idempotent and call.peek() is not None:
+            self._ask_keeper(functools.partial(self._salvage, call, engine, error, is_suspect=is_suspect))
+        else:
+            self._ask_keeper(functools.partial(self._plant.replace, engine, error))
             call.abandon(error)
-        elif not self._in_process or error is not None or inner.cancelled():
-            call.follow(inner)
+            self._release(call)
+
+    def _salvage(self, call: EngineCall[Any], engine: Engine, error: BrokenExecutor, *, is_suspect: bool) -> None:
+        """On the keeper: send a call again that an engine broke under, unless that was its own doing.
+
+        Engines begin calls in their order, and when they break they fail them in their order. So the first of those
+        that fail, as many as there are workers, were running. One of which that is true twice is to blame, or has very
+        bad luck.
+        """
+        call.strikes += is_suspect
+        if call.strikes < _STRIKES:
+            self._send_later(call, engine, error)
+            return
+        work = call.peek()
+        name = describe_function(work[0]) if work is not None else "the call"
+        guilty = BrokenExecutor(
+            f"{name} was running when the engine of executor {self.name!r} broke, {_STRIKES} times: not made again"
+        )
+        guilty.__cause__ = error
+        self._emit(CallQuarantined(component=self.name, function=name, error=guilty))
+        call.abandon(guilty)
         self._release(call)
+        self._plant.replace(engine, error)
 
-    def _send_again(self, call: EngineCall[Any], number: int, error: BaseException) -> None:
-        """On the keeper: submit a call until it is accepted, or until ``submit_retry`` gives up."""
-        started, delay, attempts = self.clock.monotonic(), 0.0, 1
-        while not call.done():
-            self._rebuild(number, error)
-            elapsed = self.clock.monotonic() - started
-            next_delay = self._retry.next_delay(RetryState(attempts, error, elapsed, delay))
-            if next_delay is None or is_final(error):
-                call.abandon(error)
-                return
-            delay = next_delay
-            if call.wait(deadline_after(self.clock, delay)):
-                return
-            number, engine = self._engine
-            attempts += 1
+    def _lose(self, call: EngineCall[Any], engine: Engine, inner: StandardFuture[Any]) -> None:
+        """On the keeper: the engine has had a call for too long, so both are given up."""
+        if call.done() or call.inner is not inner:
+            return
+        call.lost = error = BrokenExecutor(f"the engine has not ended the call within {self._plant.lost_after} s")
+        if not inner.cancel():  # else it has been settled just now
+            self._plant.replace(engine, error)
+            call.abandon(error)
+            self._release(call)
+
+    def _send_later(self, call: EngineCall[Any], engine: Engine, error: BaseException) -> None:
+        self._unsent.append((call, engine, error))
+        self._ask_keeper(self._mend)
+
+    def _send_early(self) -> None:
+        """On the keeper: send what could not be sent before there was an engine."""
+        early, self._early = self._early, []
+        for call in early:
+            self._send_again(call, self._plant.present())
+        self._mend()
+
+    def _mend(self) -> None:
+        """On the keeper: send again what was not made, until all of it is accepted or ``submit_retry`` gives up."""
+        pace = Pace(self.clock, self._retry)
+        while self._unsent:
+            call, engine, error = self._unsent.popleft()
             try:
-                self._send(call, number, engine)
-                return
-            except RuntimeError as refusal:
-                error = refusal
-            except BaseException as failure:
-                call.abandon(failure)
-                return
+                better = self._better_engine(call, engine, error, pace)
+            except BaseException as hopeless:
+                call.abandon(hopeless)
+                continue
+            if better is not None:
+                self._send_again(call, better)
 
-    def _rebuild(self, number: int, error: BaseException) -> None:
-        """On the keeper: replace the engine, unless it has been replaced or too many were within a minute."""
-        current, old = self._engine
-        now = self.clock.monotonic()
-        while self._rebuilt_at and self._rebuilt_at[0] <= now - _WINDOW:
-            self._rebuilt_at.popleft()
-        if number != current or len(self._rebuilt_at) >= self._recreate or is_final(error):
-            return
-        self._rebuilt_at.append(now)
+    def _send_again(self, call: EngineCall[Any], engine: Engine) -> None:
         try:
-            self._engine = (number + 1, self._make())
-        except Exception:
-            _logger.exception("the engine of executor %r cannot be replaced", self._name)
-            return
-        _shut_down(old, wait=False)
-        self.rebuilds += 1
-        self._on_rebuilt(error, self.rebuilds)
+            self._send(call, engine)
+        except RuntimeError as refusal:
+            self._unsent.appendleft((call, engine, refusal))
+        except BaseException as failure:
+            call.abandon(failure)
+
+    def _better_engine(self, call: EngineCall[Any], engine: Engine, error: BaseException, pace: Pace) -> Engine | None:
+        """Replace the engine or wait for it to recover; return None where the call is done meanwhile.
+
+        Raises:
+            BaseException: the error, where there is no hope.
+        """
+        if engine is self._plant.current and not call.done():
+            self._plant.replace(engine, error, pause=False)
+            delay = pace.after(error)
+            if delay is None or is_final(error):
+                raise error
+            call.wait(deadline_after(self.clock, delay))
+        return None if call.done() else self._plant.present()
 
     def _forget(self, call: EngineCall[Any]) -> None:
         """A call was not accepted: its permit is the submitter's again."""
@@ -292,7 +340,7 @@ class EngineLane(Lane):
 
     def _end_if_idle(self) -> None:
         # Two threads may both see the last call gone: then the second is refused, or shuts down what is shut down.
-        if self._closing and not self._in_flight:
+        if self._closing and not self._in_flight and self._plant.current is not None:
             self._ask_keeper(self._finish)
             self._keeper.close()
 
@@ -301,37 +349,5 @@ class EngineLane(Lane):
             self._keeper.put(item)
 
     def _finish(self) -> None:
-        _shut_down(self._engine[1], wait=True)
-
-
-def _shut_down(engine: Executor, *, wait: bool) -> None:
-    try:
-        engine.shutdown(wait=wait)
-    except Exception:
-        _logger.exception("shutting %r down failed", engine)
-
-
-def is_final(error: BaseException) -> bool:
-    """Tell whether it is the interpreter that refuses, since it exits: nothing is broken, and nothing can be mended."""
-    return "interpreter shutdown" in str(error)
-
-
-def _is_in_process(factory: object, engine: Executor) -> bool:
-    """Tell whether an engine runs calls on threads of this interpreter: as it or its factory says, or by its class."""
-    said = getattr(factory, "in_process", getattr(engine, "in_process", None))
-    if isinstance(said, bool):
-        return said
-    # Looked up, since importing it would cost those who never need it. The interpreters of 3.14 derive from threads.
-    threads = sys.modules.get("concurrent.futures.thread")
-    interpreters = sys.modules.get("concurrent.futures.interpreter")
-    return (
-        threads is not None
-        and isinstance(engine, threads.ThreadPoolExecutor)
-        and not (interpreters is not None and isinstance(engine, interpreters.InterpreterPoolExecutor))
-    )
-
-
-def _workers_of(factory: object, engine: Executor) -> int:
-    """Return how many calls an engine runs at once; 0 where it does not say, so that all of them count as waiting."""
-    said = getattr(factory, "workers", getattr(engine, "_max_workers", 0))
-    return said if isinstance(said, int) else 0
+        self._watch.close()
+        self._plant.close(wait=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from threadkit import _arguments
 from threadkit._checkup import Question
 from threadkit._component import Component
 from threadkit._stop import StopToken
@@ -38,3 +39,32 @@ class Entry:
         """Return the threads that the component has at this moment, if it can tell."""
         threads: list[threading.Thread] = getattr(self.component, "threads", list)()
         return threads
+
+
+def check_shape(component: Component) -> None:
+    """Refuse what lacks one of the four names.
+
+    Raises:
+        TypeError: it is no component, and this is why.
+        ValueError: its name is empty.
+    """
+    for method in ("start", "stop", "join"):
+        if not callable(getattr(component, method, None)):
+            raise TypeError(f"component must have a method {method}(), but {component!r} has none")
+    if not isinstance(getattr(component, "name", None), str):
+        raise TypeError(f"component must have a name of type str, but {component!r} has none")
+    _arguments.text(component.name, "name")
+
+
+def name_of(required: str | Component) -> str:
+    """Return the name of what is required, be it given as a name or as a component.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(required, str):
+        return required
+    name = getattr(required, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"requires takes names and components, not {required!r}")
+    return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,17 +10,19 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-from threadkit import _arguments
+from threadkit import _arguments, _fork
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
-from threadkit._engine import EngineLane, is_final
+from threadkit._engine import EngineLane
 from threadkit._errors import Closed
 from threadkit._intake import ON_FULL, Intake, OnFull, is_on_event_loop
-from threadkit._lane import ExecutorStats, PoolLane
+from threadkit._lane import ExecutorStats, PoolLane, processors
 from threadkit._override import override
+from threadkit._pace import Pace
+from threadkit._plant import is_final
+from threadkit._steward import Steward
 from threadkit._submitter import Submitter
-from threadkit.backoff import Retry, RetryState, exponential
-from threadkit.events import ExecutorRebuilt
+from threadkit.backoff import Retry, exponential
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class BoundedExecutor(BaseComponent, Submitter):
     kind: ClassVar[str] = "executor"
     default_phase: ClassVar[int] = Phase.ENGINES
 
+    _is_up = False  # calls go straight in; here for one whose constructor raised
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -94,7 +97,7 @@ class BoundedExecutor(BaseComponent, Submitter):
         if not isinstance(context, bool):
             raise TypeError(f"context must be True or False, not {context!r}")
         self._inner = inner if max_workers is None else None
-        self._max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self._max_workers = max_workers or min(32, processors() + 4)
         self._prefix = thread_name_prefix
         self._initializer = functools.partial(initializer, *initargs) if initializer else None
         self._max_pending = _arguments.limit(max_pending, "max_pending", minimum=0)
@@ -135,8 +138,7 @@ class BoundedExecutor(BaseComponent, Submitter):
 
     def close(self) -> None:
         """Cancel the calls that wait: the last chance of a stop, once its time is over."""
-        if self._lane is not None:
-            self._lane.cancel_waiting()
+        self._lane.cancel_waiting()
 
     def resize(self, max_workers: int) -> None:
         """Change how many calls run at once. Threads that are too many end after their present call.
@@ -157,13 +159,12 @@ class BoundedExecutor(BaseComponent, Submitter):
         """
         self._refuse_forked()
         _arguments.count(max_workers, "max_workers")
-        if self._inner is not None:
-            raise RuntimeError(
+        if not isinstance(self._lane, PoolLane):
+            raise RuntimeError(  # noqa: TRY004 - it is no argument's type that is wrong
                 f"executor {self.name!r} runs its calls on an inner executor, which has a size of its own"
             )
         self._max_workers = max_workers
-        if isinstance(self._lane, PoolLane):
-            self._lane.resize(max_workers)
+        self._lane.resize(max_workers)
 
     @override
     def stats(self) -> ExecutorStats:
@@ -176,21 +177,16 @@ class BoundedExecutor(BaseComponent, Submitter):
             1
         """
         self._refuse_forked()
-        lane, intake = self._lane, self._intake
-        if lane is None or intake is None:
-            return ExecutorStats(workers=self._max_workers)
-        return lane.stats(intake.rejected.value(), intake.dropped.value())
+        return self._lane.stats(self._intake.rejected.value(), self._intake.dropped.value())
 
     @override
     def threads(self) -> list[threading.Thread]:
-        if self._lane is None or self._intake is None:
-            return []
         timer = self._intake.timer.thread()
         return [*self._lane.threads(), *([timer] if timer else [])]
 
     @override
     def work_left(self) -> int:
-        return self._lane.permits.taken() if self._lane is not None else 0
+        return self._lane.permits.taken()
 
     @override
     def finish_exit(self, deadline: float) -> list[str]:
@@ -204,30 +200,45 @@ class BoundedExecutor(BaseComponent, Submitter):
     ) -> None:
         self.shutdown()
 
+    def __del__(self) -> None:
+        """Dropped without a shutdown: what was submitted is done, and then the threads end."""
+        if self._is_up and self._generation == _fork.generation():
+            self._token.set("the executor was dropped")
+            self._lane.close()
+
     @override
     def _reset(self) -> None:
         super()._reset()
-        self._lane: PoolLane | EngineLane | None = None
-        self._intake: Intake | None = None
+        self._is_up = False
+        # Nothing of these knows the executor itself, so that it is freed when its user drops it.
+        self._steward = Steward(self)
+        self._lane: PoolLane | EngineLane = self._new_lane()
+        self._intake = Intake(
+            self.name, self._lane, self._on_full, self._max_pending, self._token, self._observers.emit
+        )
+
+    @override
+    def _exit_root(self) -> Steward:
+        return self._steward
 
     @override
     def _launch(self) -> None:
         if not threading.main_thread().is_alive():  # on 3.11 a thread could still be made, and would be killed
             raise Closed(self.kind, self.name, "the interpreter exits")
-        lane = self._new_lane()
+        self._steward.lane = self._lane
         try:
-            self._start_first_thread(lane)
-        except BaseException:
-            lane.dispose()
+            self._lane.prepare()
+            self._start_first_thread()
+        except BaseException as error:
+            self._lane.dispose(error)
             raise
-        self._lane = lane
-        self._intake = Intake(self.name, lane, self._on_full, self._max_pending, self._token, self._emit)
+        self._is_up = True
         if self._token.is_set():  # meanwhile: who set it may have found nothing to close
             self._on_stop_asked()
 
     @override
     def _on_stop_asked(self) -> None:
-        if self._lane is not None:
+        if self._is_up:
             self._lane.close()
             self._lane.permits.wake_all()
 
@@ -235,22 +246,22 @@ class BoundedExecutor(BaseComponent, Submitter):
     def _ready(self) -> Intake:
         """Return where calls go in; start with the first one."""
         self._refuse_forked()
-        intake = self._intake
-        if intake is None:
-            self.start()
-            return self._ready()
-        return intake
+        if not self._is_up:
+            self.start()  # returns at once for a finalizer that has struck inside it: its call waits for the start
+        return self._intake
 
     def _new_lane(self) -> PoolLane | EngineLane:
         if self._inner is None:
             return PoolLane(
                 self._clock,
+                self.name,
                 self._prefix or self.name,
                 self._max_workers,
                 self._max_pending,
                 context=self._context,
+                emit=self._observers.emit,
                 initializer=self._initializer,
-                on_end=self._conclude,
+                on_end=self._steward.conclude,
             )
         return EngineLane(
             self._clock,
@@ -260,23 +271,21 @@ class BoundedExecutor(BaseComponent, Submitter):
             context=self._context,
             retry=self._submit_retry,
             recreate=self._recreate,
-            on_end=self._conclude,
-            on_rebuilt=self._report_rebuild,
+            token=self._token,
+            emit=self._observers.emit,
+            on_end=self._steward.conclude,
         )
 
-    def _start_first_thread(self, lane: PoolLane | EngineLane) -> None:
-        started, delay, attempts = self._clock.monotonic(), 0.0, 1
+    def _start_first_thread(self) -> None:
+        pace = Pace(self._clock, self._submit_retry)
         while True:
             try:
-                lane.start()
+                self._lane.start()
                 return
             except RuntimeError as error:
-                elapsed = self._clock.monotonic() - started
-                wait = self._submit_retry.next_delay(RetryState(attempts, error, elapsed, delay))
-                if wait is None or is_final(error) or is_on_event_loop() or self._token.wait(wait):
+                delay = pace.after(error)
+                if delay is None or is_final(error) or is_on_event_loop() or self._token.wait(delay):
                     raise
-                delay = wait
-                attempts += 1
 
     def _conclude(self, broken: BaseException | None) -> None:
         """On the last thread."""
@@ -284,9 +293,6 @@ class BoundedExecutor(BaseComponent, Submitter):
             self._end()
         else:
             self._die(broken)
-
-    def _report_rebuild(self, error: BaseException, rebuilds: int) -> None:
-        self._emit(ExecutorRebuilt(component=self.name, error=error, rebuilds=rebuilds))
 
 
 def _check_threads(

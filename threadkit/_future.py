@@ -28,6 +28,7 @@ from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._errors import CallTimeout
 from threadkit._override import override
+from threadkit._unread import Unread
 from threadkit._waiting import Waiters
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ class Host(Protocol):
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
         """A call will not be run: it was cancelled, or it failed while it waited."""
 
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread | None:
+        """Return what speaks up where nobody asks for what ``fn`` raised."""
+
 
 class _Nobody:
     """The host of a call that has ended or has never been handed on."""
@@ -56,6 +60,9 @@ class _Nobody:
         """Do nothing."""
 
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
+        """Do nothing."""
+
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> None:
         """Do nothing."""
 
 
@@ -91,6 +98,7 @@ class Call(StandardFuture[T]):
 
     # In the instance's dict once it is made, since dict.setdefault() is the atomic "make it unless somebody else has".
     _audience: _Audience | None = None
+    _unread: Unread | None = None  # in the instance's dict where the call has raised
 
     def __init__(self, clock: Clock, lane: Host, work: Work) -> None:  # without super(): it would make the Condition
         self._clock = clock
@@ -111,6 +119,7 @@ class Call(StandardFuture[T]):
         try:
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:  # SystemExit and its like as well: the future carries whatever was raised
+            self._unread = self._lane.unread(fn, error)
             del fn, args, kwargs, context
             self._end(None, error)
             del self  # error -> traceback -> this frame -> call -> error would be a cycle
@@ -162,6 +171,7 @@ class Call(StandardFuture[T]):
             if self._state != FINISHED:
                 self._wait(timeout)
             if self._exception is not None:
+                self._be_read()
                 raise self._exception
             return self._result  # type: ignore[return-value]  # finished without an error: it is a T
         finally:
@@ -182,6 +192,7 @@ class Call(StandardFuture[T]):
         """
         if self._state != FINISHED:
             self._wait(timeout)
+        self._be_read()
         return self._exception
 
     @override
@@ -271,6 +282,11 @@ class Call(StandardFuture[T]):
             raise TimeoutError
         if self._state != FINISHED:
             raise CancelledError
+
+    def _be_read(self) -> None:
+        unread = self._unread
+        if unread is not None:
+            unread.read()
 
     def _claim(self) -> bool:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import functools
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
@@ -10,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from threadkit._calling import describe_function
 from threadkit._clock import Clock
 from threadkit._future import Call, TimedCall
 from threadkit._override import override
@@ -17,6 +20,13 @@ from threadkit._permits import Permits
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
 from threadkit._tally import Tally
+from threadkit._unread import Unread
+from threadkit.events import ErrorUnread, Event
+
+
+def processors() -> int:
+    """Return how many processors this process may use; before Python 3.13, how many there are."""
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
 
 
 @attrs.frozen
@@ -74,23 +84,39 @@ class Lane:
 
     Args:
         clock: where callers wait.
+        name: the executor's.
         workers: how many calls may run at once.
         max_pending: how many more may wait.
         context: whether calls run in a copy of their submitter's context.
+        emit: told of what happens to calls.
     """
 
-    def __init__(self, clock: Clock, workers: int, max_pending: float, *, context: bool) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        name: str,
+        workers: int,
+        max_pending: float,
+        *,
+        context: bool,
+        emit: Callable[[Event], object],
+    ) -> None:
         self.clock = clock
-        self.rebuilds = 0
+        self.name = name
         self.workers = workers
         self.context = context
-        # A call takes a permit when it is submitted and gives it back when it ends. A call that a worker is free for
-        # does not wait, even if the worker has not woken up yet; so there is a permit for each worker and for each that
-        # may wait.
-        self.permits = Permits(clock, max(1, workers + max_pending))
+        self._max_pending = max_pending
+        self._emit = emit
+        # A call takes a permit when it is submitted and gives it back when it ends.
+        self.permits = Permits(clock, self._bound(workers))
         self.completed = Tally()
         self.failed = Tally()
         self.cancelled = Tally()
+
+    def _bound(self, workers: int) -> float:
+        # A call that a worker is free for does not wait, even if the worker has not woken up yet; so there is a permit
+        # for each worker and for each that may wait.
+        return max(1, workers + self._max_pending)
 
     def ended(self, _call: Call[Any], /, *, failed: bool) -> None:
         """A call that was run has returned or raised."""
@@ -101,6 +127,10 @@ class Lane:
         """A call will not be run."""
         (self.failed if failed else self.cancelled).up()
         self.permits.give()
+
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread:
+        """Return what speaks up where nobody asks for what a call raised; it does not hold the lane."""
+        return Unread(error, functools.partial(_tell_unread, self._emit, self.name, describe_function(fn)))
 
     def stats(self, rejected: int, dropped: int) -> ExecutorStats:
         """Return the figures."""
@@ -117,14 +147,21 @@ class Lane:
             pending=taken - running,
             running=running,
             workers=self.workers,
-            rebuilds=self.rebuilds,
+            rebuilds=self.rebuilds(),
         )
+
+    def rebuilds(self) -> int:
+        """Return how often the engine was replaced."""
+        return 0
 
     def run_here(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call[Any]:
         """Run a call that has no permit in this thread, and return its future."""
         call: Call[Any] = Call(self.clock, _Here(self), (fn, args, kwargs, self.captured()))
-        call()
-        return call
+        try:
+            call()
+            return call
+        finally:
+            del call  # error -> traceback -> frame -> this frame -> call -> error would be a cycle
 
     def captured(self) -> contextvars.Context | None:
         """Return a copy of the present context, where calls run in one."""
@@ -143,16 +180,25 @@ class _Here:
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         raise NotImplementedError  # pragma: no cover - it is run before anybody else has it
 
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread:
+        return self._lane.unread(fn, error)
+
+
+def _tell_unread(emit: Callable[[Event], object], name: str, function: str, error: BaseException) -> None:
+    emit(ErrorUnread(component=name, function=function, error=error))
+
 
 class PoolLane(Lane):
     """Calls that run on our own threads.
 
     Args:
         clock: where threads come from, and callers wait.
-        name: what the threads are called.
+        name: the executor's.
+        prefix: what the threads are called.
         workers: how many threads there may be.
         max_pending: how many calls may wait.
         context: whether calls run in a copy of their submitter's context.
+        emit: told of what happens to calls.
         initializer: called first in each thread; where it raises, the executor is broken for good.
         on_end: called by the last thread, with what broke it, if anything did.
     """
@@ -161,22 +207,25 @@ class PoolLane(Lane):
         self,
         clock: Clock,
         name: str,
+        prefix: str,
         workers: int,
         max_pending: float,
         *,
         context: bool,
+        emit: Callable[[Event], object],
         initializer: Callable[[], object] | None,
         on_end: Callable[[BrokenExecutor | None], object],
     ) -> None:
-        super().__init__(clock, workers, max_pending, context=context)
+        super().__init__(clock, name, workers, max_pending, context=context, emit=emit)
         self.broken: BrokenExecutor | None = None
         self._pool: ThreadPool[Call[Any]] = ThreadPool(
-            clock, name, workers, initializer=initializer, on_broken=self._break, on_end=lambda: on_end(self.broken)
+            clock, prefix, workers, initializer=initializer, on_broken=self._break, on_end=lambda: on_end(self.broken)
         )
-        # These two are the pool's own.
+        # These are the pool's own.
         self.start = self._pool.start
         self.close = self._pool.close
         self.put = self._pool.put
+        self.join = self._pool.join
         self.threads = self._pool.threads
 
     def new_call(
@@ -214,7 +263,10 @@ class PoolLane(Lane):
         self.permits.resize(self._pool.resize(workers))
         self.workers = self._pool.max_workers
 
-    def dispose(self) -> None:
+    def prepare(self) -> None:
+        """Do nothing: there is no engine to make."""
+
+    def dispose(self, error: BaseException) -> None:
         """Give up what was made before ``start()`` failed."""
 
     def _break(self, error: BaseException) -> None:

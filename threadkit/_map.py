@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future as StandardFuture
 from typing import Any, TypeVar
 
 from threadkit._future import Call
@@ -34,12 +35,14 @@ def results(
     What is not done when the iterator fails, times out or is closed is cancelled.
     """
     calls: deque[Call[T]] = deque()
+    more = map(submit, items)
     try:
-        calls.extend(submit(item) for item in itertools.islice(items, buffersize))
+        calls.extend(itertools.islice(more, buffersize))
     except BaseException:
         _cancel(calls)
         raise
-    return _collect(calls, submit, items, deadline)
+    # What has been submitted does not need its executor any more, which may be dropped; what has not does.
+    return _collect(calls, iter(()) if buffersize is None else more, deadline)
 
 
 def flat(lists: Iterator[list[T]]) -> Iterator[T]:
@@ -50,14 +53,12 @@ def flat(lists: Iterator[list[T]]) -> Iterator[T]:
             yield elements.pop()
 
 
-def _collect(
-    calls: deque[Call[T]], submit: Callable[[Item], Call[T]], items: Iterator[Item], deadline: float | None
-) -> Iterator[T]:
+def _collect(calls: deque[Call[T]], more: Iterator[Call[T]], deadline: float | None) -> Iterator[T]:
     try:
         while calls:
             if not calls[0].wait(deadline):
                 raise TimeoutError
-            calls.extend(submit(item) for item in itertools.islice(items, 1))  # one for each that is taken
+            calls.extend(itertools.islice(more, 1))  # one for each that is taken
             yield calls.popleft().result()
     finally:
         _cancel(calls)
@@ -65,4 +66,9 @@ def _collect(
 
 def _cancel(calls: deque[Call[Any]]) -> None:
     for call in calls:
-        call.cancel()
+        if not call.cancel():
+            call.add_done_callback(_read)  # who wants no more results wants no more errors, either
+
+
+def _read(call: StandardFuture[Any]) -> None:
+    call.exception()

@@ -76,13 +76,16 @@ class Permits:
             gate = _LoopGate(loop, self._bell)
             self._bell._idle.append(cast("Gate", gate))  # a bell does nothing with a gate but open it
             try:
-                if not (self._is_any_left() or given_up()):
-                    await gate.opened
+                if self._is_any_left() or given_up():
+                    self._bell._withdraw(cast("Gate", gate))
+                else:
+                    await (
+                        gate.opened
+                    )  # by a ring, which has taken it out: to look for it among thousands would take long
             except BaseException:
                 if not self._bell._withdraw(cast("Gate", gate)):
                     self._bell.ring()  # cancelled, but rung: that goes to the next
                 raise
-            self._bell._withdraw(cast("Gate", gate))
         self._pass_on()
         return True
 
@@ -93,15 +96,15 @@ class Permits:
         self._tokens.append(None)
         self._bell.ring()
 
-    def resize(self, change: int) -> None:
+    def resize(self, change: float) -> None:
         """Add permits, or take some away, those in use as they come back."""
         with self._lock:
-            for _ in range(change):
+            for _ in range(int(change)):
                 if self._debt:
                     self._debt -= 1
                 else:
                     self._unmade += 1
-            for _ in range(-change):
+            for _ in range(-int(change)):
                 if self._unmade:
                     self._unmade -= 1
                 elif self._discard():

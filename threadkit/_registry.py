@@ -21,8 +21,8 @@ from datetime import timedelta
 from threadkit import _arguments
 from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
-from threadkit._component import BaseComponent, Component, Phase, check_shape, name_of
-from threadkit._entry import Entry
+from threadkit._component import BaseComponent, Component, Phase
+from threadkit._entry import Entry, check_shape, name_of
 from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages

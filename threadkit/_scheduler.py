@@ -102,7 +102,7 @@ class Scheduler:
         self._line: deque[tuple[Call, Tempo | None]] = deque()  # append and popleft are atomic
         # A flag that can be tested and set in one step: locked while somebody is to come.
         self._summoned = threading.Lock()
-        self._pool = ThreadPool(
+        self._pool: ThreadPool[Callable[[], object]] = ThreadPool(
             clock, "threadkit-task", MAX_THREADS, idle_timeout=_IDLE_TIMEOUT, on_saturated=self._tell_saturation
         )
         # Guards all below; notified when what is due first changes, and by stop(). Nothing is called under it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -10,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from threadkit import _arguments
 from threadkit._clock import deadline_after
+from threadkit._future import Call
 from threadkit._intake import Intake
 from threadkit._lane import Terms
 from threadkit._map import chunks_of, flat, results, run_chunk
@@ -156,15 +158,16 @@ class Submitter(Executor, ABC):
         if buffersize is not None:
             _arguments.count(buffersize, "buffersize")
         seconds = _arguments.timeout(timeout)
-        intake, terms = self._ready(), self._terms
-        deadline = deadline_after(intake.clock, seconds)
+        deadline = deadline_after(self._ready().clock, seconds)
         items = zip(*iterables, strict=False)
+
+        def submit(fn: Callable[..., Any], args: tuple[Any, ...]) -> Call[Any]:
+            return self._ready().submit(fn, args, {}, self._terms)
+
         if chunksize == 1:
-            return results(lambda args: intake.submit(fn, args, {}, terms), items, buffersize, deadline)
+            return results(functools.partial(submit, fn), items, buffersize, deadline)
         chunks = chunks_of(items, chunksize)
-        return flat(
-            results(lambda chunk: intake.submit(run_chunk, (fn, chunk), {}, terms), chunks, buffersize, deadline)
-        )
+        return flat(results(lambda chunk: submit(run_chunk, (fn, chunk)), chunks, buffersize, deadline))
 
 
 class _OnTerms(Submitter):

@@ -265,6 +265,26 @@ class ExecutorRebuilt(Event):
 
 
 @frozen
+class CallQuarantined(Event):
+    """A call was running when its executor's engine broke, more than once. It has failed, and is not made again."""
+
+    function: str
+    error: BaseException
+    level = logging.ERROR
+    sentence = "executor {component!r}: {error}"
+
+
+@frozen
+class ErrorUnread(Event):
+    """A call on an executor raised, and its future was dropped without anybody having asked for its outcome."""
+
+    function: str
+    error: BaseException
+    level = logging.ERROR
+    sentence = "executor {component!r}: nobody asked what {function} raised: {error}"
+
+
+@frozen
 class HandlerFailed(Event):
     """A subscriber or an action on a bus raised; nobody else was harmed."""
 

@@ -8,16 +8,20 @@ they run in this process, which is what contexts need.
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from datetime import timedelta
 from typing import Any, Literal
 
 import attrs
 
 from threadkit import _arguments
+from threadkit._dask import DaskExecutor, end_loop
 from threadkit._executor import BoundedExecutor
+from threadkit._lane import processors
 
 StartMethod = Literal["forkserver", "spawn", "fork"]
 _START_METHODS: tuple[StartMethod, ...] = ("forkserver", "spawn", "fork")
@@ -32,6 +36,9 @@ class Factory:
         workers: how many calls it runs at once.
         in_process: whether it runs them on threads of this process.
         own_threads: how many of our own threads will do instead; None where another kind is meant.
+        is_broken: asked with the executor and None before each call, and with the error of each call that fails: True
+            has the executor replaced. ``BrokenExecutor`` always means that.
+        lost_after: seconds after which an executor that has not ended a call is taken for broken; None is never.
 
     Example:
         >>> factory = threads(4)
@@ -46,6 +53,8 @@ class Factory:
     workers: int
     in_process: bool
     own_threads: int | None = None
+    is_broken: Callable[[Executor, BaseException | None], bool] | None = None
+    lost_after: float | None = None
 
     def __call__(self) -> Executor:
         """Make an executor."""
@@ -68,7 +77,7 @@ def threads(max_workers: int | None = None) -> Factory:
         ...     executor.submit(pow, 2, 10).result(timeout=5)
         1024
     """
-    workers = _workers(max_workers, min(32, _processors() + 4))
+    workers = _workers(max_workers, min(32, processors() + 4))
     return Factory(functools.partial(BoundedExecutor, workers, max_pending=math.inf), workers, True, workers)
 
 
@@ -78,6 +87,7 @@ def processes(
     start_method: StartMethod = "forkserver",
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
+    lost_after: float | timedelta | None = None,
 ) -> Factory:
     """Run calls in processes of their own, by ``concurrent.futures.ProcessPoolExecutor``.
 
@@ -90,21 +100,127 @@ def processes(
             a program that has threads had better not use it. Where the system has no "forkserver", "spawn" is used.
         initializer: called first in each process.
         initargs: its arguments.
+        lost_after: seconds after which a call that has not ended has failed, and its pool is replaced; its process may
+            go on. None is never.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: ``max_workers`` is below 1, or ``start_method`` is unknown.
+        ValueError: ``max_workers`` is below 1, ``start_method`` is unknown, or ``lost_after`` is negative or ``nan``.
 
     Example:
         >>> processes(2).workers
         2
     """
-    workers = _workers(max_workers, _processors())
+    workers = _workers(max_workers, processors())
     _arguments.choice(start_method, "start_method", _START_METHODS)
     if initializer is not None:
         _arguments.function(initializer, "initializer")
     make = functools.partial(_make_processes, workers, start_method, initializer, initargs)
-    return Factory(make, workers, in_process=False)
+    return Factory(make, workers, in_process=False, lost_after=_arguments.timeout(lost_after, "lost_after"))
+
+
+def loky(
+    max_workers: int | None = None,
+    *,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    lost_after: float | timedelta | None = None,
+) -> Factory:
+    """Run calls in processes of their own, by loky, which sends lambdas and functions of the main module too.
+
+    It needs the package loky: ``pip install threadkit[loky]``.
+
+    Args:
+        max_workers: how many; None is the number of processors.
+        initializer: called first in each process.
+        initargs: its arguments.
+        lost_after: seconds after which a call that has not ended has failed, and its pool is replaced; its process may
+            go on. None is never.
+
+    Raises:
+        ImportError: the package is not installed.
+        TypeError: an argument is of the wrong kind.
+        ValueError: ``max_workers`` is below 1, or ``lost_after`` is negative or ``nan``.
+
+    Example:
+        >>> loky(2).workers
+        2
+    """
+    workers = _workers(max_workers, processors())
+    if initializer is not None:
+        _arguments.function(initializer, "initializer")
+    seconds = _arguments.timeout(lost_after, "lost_after")
+    _require("loky", "loky")
+    make = functools.partial(_make_loky, workers, initializer, initargs)
+    return Factory(make, workers, in_process=False, lost_after=seconds)
+
+
+def dask(
+    address: str | Callable[[], Any] | None = None,
+    *,
+    connect_timeout: float | timedelta = 10.0,
+    lost_after: float | timedelta | None = None,
+) -> Factory:
+    """Run calls on many machines, by a Dask cluster.
+
+    It needs the package distributed: ``pip install threadkit[dask]``. Dask calls once more what a worker did not finish
+    before it died, so calls had better be such that this does no harm. A call that runs there is not interrupted when
+    it is cancelled, though its future is.
+
+    Args:
+        address: the scheduler's, such as "tcp://10.0.0.1:8786"; or a function that returns a ``distributed.Client``,
+            for what needs more than an address; or None, which starts processes on this machine. Their scheduler is
+            a part of this program, so shut the executor down before the program ends.
+        connect_timeout: seconds that connecting to the scheduler may take.
+        lost_after: seconds after which a call that has not ended has failed, and the connection is replaced; None is
+            never.
+
+    Raises:
+        ImportError: the package is not installed.
+        TypeError: an argument is of the wrong kind.
+        ValueError: ``connect_timeout`` or ``lost_after`` is negative or ``nan``.
+
+    Example:
+        >>> dask("tcp://10.0.0.1:8786", lost_after=3600).lost_after
+        3600.0
+    """
+    if address is not None and not isinstance(address, str):
+        _arguments.function(address, "address")
+    timeout = _arguments.timeout(connect_timeout, "connect_timeout")
+    seconds = _arguments.timeout(lost_after, "lost_after")
+    _require("distributed", "dask")
+    make = functools.partial(
+        DaskExecutor, address if callable(address) else functools.partial(_connect, address, timeout)
+    )
+    return Factory(make, 0, in_process=False, is_broken=_is_away, lost_after=seconds)
+
+
+def _require(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f"{extra}() needs the package {package}: pip install threadkit[{extra}]", name=package)
+
+
+def _make_loky(workers: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Executor:
+    module: Any = importlib.import_module("loky")  # it has no annotations
+    executor: Executor = module.ProcessPoolExecutor(workers, initializer=initializer, initargs=initargs)
+    return executor
+
+
+def _connect(address: str | None, timeout: float | None) -> Any:
+    module: Any = importlib.import_module("distributed")
+    # Not the default client of this program, which is the user's to choose. A local cluster shows no page.
+    local = {"host": "127.0.0.1", "dashboard_address": None} if address is None else {}
+    client = module.Client.__new__(module.Client)
+    try:
+        client.__init__(address, timeout=timeout, set_as_default=False, **local)
+    except BaseException:
+        end_loop(client)
+        raise
+    return client
+
+
+def _is_away(executor: Executor, _error: BaseException | None) -> bool:
+    return isinstance(executor, DaskExecutor) and executor.is_broken()
 
 
 def _make_processes(
@@ -121,7 +237,3 @@ def _make_processes(
 
 def _workers(max_workers: int | None, default: int) -> int:
     return default if max_workers is None else _arguments.count(max_workers, "max_workers")
-
-
-def _processors() -> int:
-    return os.cpu_count() or 1

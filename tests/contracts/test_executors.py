@@ -1,6 +1,7 @@
 """What every executor promises, whatever runs its calls. One suite, all of them.
 
-The functions are built-ins, since some engines have to find them in another process.
+The functions are built-ins, since some engines have to find them in another process. Dask's is a scheduler and two
+workers, each a process of its own on loopback.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from cluster import Cluster, running_cluster
 
 from threadkit import BoundedExecutor, executors
 from threadkit.testing import InlineExecutor
@@ -29,10 +31,28 @@ MAKERS: dict[str, Callable[[], cf.Executor]] = {
 }
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=[*MAKERS, "over loky", "over dask"])
 def executor(request: pytest.FixtureRequest) -> Iterator[cf.Executor]:
-    with MAKERS[request.param]() as executor:
+    with make(request)() as executor:
         yield executor
+
+
+def make(request: pytest.FixtureRequest) -> Callable[[], cf.Executor]:
+    """Return what makes the executor, or skip the test where its package is not installed."""
+    if request.param == "over loky":
+        pytest.importorskip("loky", reason="the extra loky is not installed")
+        return lambda: BoundedExecutor(inner=executors.loky(1))
+    if request.param == "over dask":
+        pytest.importorskip("distributed", reason="the extra dask is not installed")
+        address = request.getfixturevalue("cluster").address
+        return lambda: BoundedExecutor(inner=executors.dask(address))
+    return MAKERS[request.param]
 
 
 def test_results(executor: cf.Executor) -> None:

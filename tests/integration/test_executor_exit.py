@@ -29,11 +29,14 @@ def run(source: str, folder: Path) -> tuple[int, list[str], str]:
         "BoundedExecutor(inner=executors.threads(2))",
         "BoundedExecutor(inner=lambda: ThreadPoolExecutor(2))",
         "BoundedExecutor(inner=executors.processes(2))",
+        "BoundedExecutor(inner=executors.loky(2))",
     ],
 )
-@pytest.mark.parametrize("ending", ["", "executor.shutdown(wait=False)", "executor.stop('enough')"])
+@pytest.mark.parametrize("ending", ["", "executor.shutdown(wait=False)", "executor.stop('enough')", "del executor"])
 def test_exit_with_work_queued(executor: str, ending: str, tmp_path: Path) -> None:
-    """At the end of the program an executor that stands alone finishes what was submitted; status 0, no word."""
+    """At the end of the program an executor that stands alone, or was dropped, finishes what was submitted."""
+    if "loky" in executor:
+        pytest.importorskip("loky", reason="the extra loky is not installed")
     status, lines, errors = run(
         f"""
         import os, time
@@ -137,8 +140,45 @@ def test_fork(tmp_path: Path) -> None:
     assert (status, errors, lines) == (0, "", ["child 2", "parent 3"])
 
 
-def test_a_killed_worker(tmp_path: Path) -> None:
+def test_fork_in_the_middle_of_load(tmp_path: Path) -> None:
+    """Forks while threads submit and workers run leave the parent's calls alone, and the child may start anew."""
+    status, lines, errors = run(
+        """
+        import os, threading, warnings
+        from threadkit import BoundedExecutor
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork() beside threads, which is tested here
+        executor = BoundedExecutor(4, max_pending=50)
+        done = []
+
+        def load():
+            for number in range(2_000):
+                done.append(executor.submit(abs, -number))
+
+        threads = [threading.Thread(target=load) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        statuses = []
+        for _ in range(10):
+            pid = os.fork()
+            if pid == 0:
+                executor.start()
+                os._exit(executor.submit(abs, -7).result(10))
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        for thread in threads:
+            thread.join()
+        print(set(statuses), sum(future.result(10) for future in done))
+        """,
+        tmp_path,
+    )
+    assert (status, errors, lines) == (0, "", [f"{{7}} {3 * sum(range(2_000))}"])
+
+
+@pytest.mark.parametrize("engine", ["processes", "loky"])
+def test_a_killed_worker(engine: str, tmp_path: Path) -> None:
     """When a worker process is killed the calls in flight fail, idempotent ones are made once more, and it goes on."""
+    if engine == "loky":
+        pytest.importorskip("loky", reason="the extra loky is not installed")
     status, lines, errors = run(
         """
         import logging, os, signal, sys
@@ -156,17 +196,47 @@ def test_a_killed_worker(tmp_path: Path) -> None:
 
         if __name__ == "__main__":
             folder = os.path.dirname(os.path.abspath(__file__))
-            with BoundedExecutor(inner=executors.processes(1)) as executor:
+            with BoundedExecutor(inner=executors.ENGINE(1)) as executor:
                 error = executor.submit(die_once, os.path.join(folder, "first")).exception(20)
                 print(isinstance(error, BrokenExecutor))
                 print(executor.submit(abs, -1).result(20))
                 careful = executor.options(idempotent=True)
                 print(careful.submit(die_once, os.path.join(folder, "second")).result(20))
                 print(executor.stats().rebuilds)
-        """,
+        """.replace("ENGINE", engine),
         tmp_path,
     )
     assert (status, errors, lines) == (0, "", ["True", "1", "survived", "2"])
+
+
+def test_a_call_that_kills_every_worker(tmp_path: Path) -> None:
+    """A call that may run twice and kills its process twice is named and given up; those beside it are made."""
+    status, lines, errors = run(
+        """
+        import logging, os, signal
+        from threadkit import BoundedExecutor, Retry, backoff, events, executors
+
+        logging.disable()
+
+        def poison():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def name(event):
+            if isinstance(event, events.CallQuarantined):
+                print(event.function)
+
+        if __name__ == "__main__":
+            retry = Retry(10, backoff.constant(0.05))
+            with BoundedExecutor(inner=executors.processes(1), submit_retry=retry) as executor:
+                executor.observe(name)
+                careful = executor.options(idempotent=True)
+                bad, good = careful.submit(poison), [careful.submit(abs, -number) for number in range(20)]
+                print([future.result(20) for future in good] == list(range(20)))
+                print(type(bad.exception(20)).__name__, executor.stats().rebuilds)
+        """,
+        tmp_path,
+    )
+    assert (status, errors, lines) == (0, "", ["poison", "True", "BrokenExecutor 2"])
 
 
 def test_an_initializer_that_always_fails(tmp_path: Path) -> None:
@@ -200,10 +270,10 @@ def test_an_initializer_that_always_fails(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_a_blocked_submit(tmp_path: Path) -> None:
-    """Ctrl-C interrupts a submit() that waits for room, a result() and a shutdown(); no permit is lost."""
+    """Ctrl-C interrupts a submit() that waits for room, a result(), a wait() and a shutdown(); no permit is lost."""
     status, lines, errors = run(
         """
-        import os, signal, threading, time
+        import concurrent.futures, os, signal, threading, time
         from threadkit import BoundedExecutor
 
         def interrupt():
@@ -213,7 +283,8 @@ def test_ctrl_c_in_a_blocked_submit(tmp_path: Path) -> None:
         executor = BoundedExecutor(1, max_pending=0, on_full="block")
         door = threading.Event()
         future = executor.submit(door.wait)
-        for wait in (lambda: executor.submit(print, "never"), future.result, executor.shutdown):
+        all_of_them = lambda: concurrent.futures.wait([future])
+        for wait in (lambda: executor.submit(print, "never"), future.result, all_of_them, executor.shutdown):
             if wait == executor.shutdown:
                 door.set()
                 future.result()
@@ -229,4 +300,4 @@ def test_ctrl_c_in_a_blocked_submit(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    assert (status, errors, lines) == (0, "", ["interrupted"] * 3)
+    assert (status, errors, lines) == (0, "", ["interrupted"] * 4)

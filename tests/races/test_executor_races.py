@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from threadkit import SystemClock
+from threadkit import BoundedExecutor, Retry, SystemClock, backoff
 from threadkit._future import Call, TimedCall
 from threadkit._permits import Permits
 from threadkit._pool import ThreadPool
@@ -38,6 +39,9 @@ class Scene:
 
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         self.told.append("failed" if failed else "withdrawn")
+
+    def unread(self, fn: Callable[..., Any], error: BaseException) -> None:
+        """Nobody is told."""
 
     def see(self, what: Any) -> None:
         self.seen.append(what)
@@ -218,4 +222,152 @@ def test_put_against_a_thread_that_leaves(explore: Explore) -> None:
         lambda stage: stage.work(),
         put_and_work,
         invariant=lambda stage: stage.ran == [1] and not stage.pool.threads(),
+    )
+
+
+class Actors(SystemClock):
+    """A clock whose threads are the explorer's, as a stage's are, for whole executors."""
+
+    def __init__(self) -> None:
+        self.bodies: deque[Callable[[], None]] = deque()
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        self.bodies.append(target)
+        return threading.current_thread()
+
+    def work(self) -> None:
+        self.bodies.popleft()()
+
+
+class Office:
+    """An executor with one worker, and what came of its calls."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Actors()
+        self.executor: BoundedExecutor | None = BoundedExecutor(1, clock=self.clock, **settings)
+        self.executor.start()
+        self.lane: Any = self.executor._lane
+        self.futures: list[cf.Future[Any]] = []
+        self.refused: list[int] = []
+
+    def submit(self, number: int) -> None:
+        executor = self.executor
+        assert executor is not None
+        try:
+            self.futures.append(executor.submit(abs, -number))
+        except RuntimeError:
+            self.refused.append(number)
+
+    def stop(self) -> None:
+        assert self.executor is not None
+        self.executor.stop()
+
+    def drop(self) -> None:
+        self.executor = None
+
+    def came_to(self) -> list[object]:
+        return [future.result(0) for future in self.futures if not future.cancelled()]
+
+
+def test_submit_against_shutdown(explore: Explore) -> None:
+    """A call that is submitted while the executor is stopped is made or refused, and its permit comes back."""
+    explore(
+        Office,
+        lambda office: office.clock.work(),
+        lambda office: office.submit(1),
+        lambda office: office.stop(),
+        invariant=lambda office: (
+            [*office.came_to(), *office.refused] == [1] and office.lane.permits.taken() == 0 and office.executor.join(0)
+        ),
+        attempts=100,
+    )
+
+
+def test_permit_against_cancel_and_run(explore: Explore) -> None:
+    """A call that is cancelled while it is taken up and the next one waits for its room gives the permit back once."""
+
+    def setup() -> Office:
+        office = Office(max_pending=0)
+        office.submit(1)
+        return office
+
+    def submit_and_stop(office: Office) -> None:
+        office.submit(2)
+        office.stop()
+
+    explore(
+        setup,
+        lambda office: office.clock.work(),
+        lambda office: office.futures[0].cancel(),
+        submit_and_stop,
+        invariant=lambda office: office.came_to()[-1] == 2 and office.lane.permits.taken() == 0,
+        attempts=100,
+    )
+
+
+def test_drop_against_the_last_call(explore: Explore) -> None:
+    """An executor that is dropped while its last call ends lets its thread end, and the call is made."""
+
+    def setup() -> Office:
+        office = Office()
+        office.submit(1)
+        return office
+
+    explore(
+        setup,
+        lambda office: office.clock.work(),
+        lambda office: office.drop(),
+        invariant=lambda office: office.came_to() == [1] and office.lane.join(0) and office.lane.permits.taken() == 0,
+        attempts=100,
+    )
+
+
+class Fragile(cf.Executor):
+    """Breaks with the first call it is given; the next of its kind is sound."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self._is_sound = type(self).made > 1
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+        if not self._is_sound:
+            raise cf.BrokenExecutor("dead")
+        future: cf.Future[Any] = cf.Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_break_under_several_submitters(explore: Explore) -> None:
+    """However many submit to a broken engine at once, it is replaced once, and every call is made."""
+
+    class Repaired(Office):
+        def __init__(self) -> None:
+            Fragile.made = 0
+            self.clock = Actors()
+            retry = Retry(5, backoff.constant(0))
+            self.executor = BoundedExecutor(inner=Fragile, clock=self.clock, submit_retry=retry)
+            self.executor.start()
+            self.lane = self.executor._lane
+            self.futures, self.refused, self.told = [], [], []
+
+    def submit(number: int) -> Callable[[Office], None]:
+        def submit_and_wait(office: Office) -> None:
+            office.submit(number)
+            office.told.append(cf.wait(office.futures, 10).not_done)
+            if len(office.told) == 2:
+                office.stop()
+
+        return submit_and_wait
+
+    explore(
+        Repaired,
+        lambda office: office.clock.work(),
+        submit(1),
+        submit(2),
+        invariant=lambda office: (
+            Fragile.made == 2 and sorted(office.came_to()) == [1, 2] and office.lane.permits.taken() == 0
+        ),
+        attempts=20,
     )

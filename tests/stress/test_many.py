@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Background
 
-from threadkit import BoundedExecutor, Bus, Closed, Full, Lifecycle, ManagedThread, Message, StopToken, WorkQueue
+from threadkit import (
+    BoundedExecutor,
+    Bus,
+    Closed,
+    Full,
+    Lifecycle,
+    ManagedThread,
+    Message,
+    Retry,
+    StopToken,
+    WorkQueue,
+    backoff,
+)
 
 FDS = Path("/proc/self/fd")
 
@@ -114,7 +130,7 @@ STATES = {
 }
 
 
-def test_permits_never_leak() -> None:
+def test_permits_never_leak(quiet: None) -> None:
     """After 20,000 calls that returned, raised, were cancelled or refused, an executor takes as many as at first."""
     with BoundedExecutor(4, max_pending=16, on_full="reject") as executor:
 
@@ -189,3 +205,87 @@ def test_mailboxes_keep_their_order() -> None:
         bus.stop()
         assert bus.join(60)
     assert heard == list(range(20_000))
+
+
+def test_a_million_calls_leave_nothing() -> None:
+    """Resident memory is flat over a million calls, of which some raise and some are cancelled."""
+
+    def call(times: int) -> None:
+        for number in range(times):
+            future = executor.submit(divmod, number, number % 100)
+            if number % 7 == 0:
+                future.cancel()
+            future.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    with BoundedExecutor(4, max_pending=1_000) as executor:
+        call(100_000)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        call(1_000_000)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 8 * 1024  # kB
+    stats = executor.stats()
+    assert stats.submitted == 1_100_000 == stats.completed + stats.failed + stats.cancelled
+
+
+def test_one_rebuild_for_each_break() -> None:
+    """Over 300 breaks, under six threads that submit, the engine is replaced once each time, and every call is made."""
+
+    class Mortal(Executor):
+        """Runs calls here, until it is killed."""
+
+        is_dead = False
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if self.is_dead:
+                raise BrokenExecutor("dead")
+            future: Future[Any] = Future()
+            future.set_result(fn(*args, **kwargs))
+            return future
+
+    made: list[Mortal] = []
+
+    def make() -> Mortal:
+        made.append(Mortal())
+        return made[-1]
+
+    retry = Retry(50, backoff.constant(0.001))
+    with BoundedExecutor(inner=make, recreate=1_000, submit_retry=retry) as executor:
+        for number in range(300):
+            executor.submit(abs, -1).result(30)
+            made[-1].is_dead = True
+            submitters = [Background(lambda: executor.submit(abs, -7).result(30)) for _ in range(6)]
+            assert [submitter.result() for submitter in submitters] == [7] * 6
+            assert len(made) == number + 2
+    assert executor.stats().rebuilds == 300
+
+
+def test_dropping_executors_while_they_work() -> None:
+    """A thousand executors are dropped with calls in flight: each call is made, and no thread is left."""
+    before = threading.active_count()
+    futures: list[Future[int]] = []
+    for number in range(1_000):
+        executor = BoundedExecutor(2)
+        futures += [executor.submit(abs, -number) for _ in range(5)]
+        del executor
+    assert sum(future.result(30) for future in futures) == 5 * sum(range(1_000))
+    for thread in threading.enumerate():
+        if thread.name.startswith("executor"):
+            thread.join(30)
+    assert threading.active_count() <= before + 1  # the stopper stays
+
+
+def test_a_full_executor_does_not_stall_the_loop() -> None:
+    """While 20,000 calls crowd a small executor, the event loop's thread is never busy for 50 ms at a stretch."""
+    sys.setswitchinterval(0.005)  # the interpreter's own: what is measured is what users have
+
+    async def main() -> float:
+        everything = asyncio.gather(*(executor.acall(sum, range(100)) for _ in range(20_000)))
+        await asyncio.sleep(0)  # which begins all of them: that is the program's own doing
+        longest, last = 0.0, time.thread_time()  # not the time of day: other programs are none of our business
+        while not everything.done():
+            await asyncio.sleep(0.001)
+            longest, last = max(longest, time.thread_time() - last), time.thread_time()
+        assert everything.result() == [4950] * 20_000
+        return longest
+
+    with BoundedExecutor(2, max_pending=10) as executor:
+        assert asyncio.run(main()) < 0.05

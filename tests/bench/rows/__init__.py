@@ -7,6 +7,7 @@ from rows.imports import IMPORT
 from rows.intervals import INTERVALS, MANY, TICKS
 from rows.jobs import QUEUE
 from rows.memory import MEMORY
+from rows.scaling import SCALING_PROCESSES, SCALING_THREADS
 from rows.stop import STOP
 from rows.threads import THREADS
 
@@ -14,6 +15,8 @@ ROWS: tuple[Row, ...] = (
     EXECUTOR,
     ROUND_TRIP,
     MAP,
+    SCALING_THREADS,
+    SCALING_PROCESSES,
     QUEUE,
     INTERVALS,
     TICKS,
