@@ -164,8 +164,8 @@ class Call:
 
     def __init__(self, body: Body) -> None:
         limit = body.part.heartbeat
-        self.pulse = Pulse(body.clock) if limit is None else Watch(body.clock, limit, body)
-        self.token = CallToken(body.name, body.clock, self.pulse, body.on_ready)
+        self.pulse: Pulse = Pulse(body.clock) if limit is None else Watch(body.clock, limit, body)
+        self.token: CallToken = CallToken(body.name, body.clock, self.pulse, body.on_ready)
         self.token._descend_from(body.token)
         self.thread: threading.Thread | None = None
         self._unclaimed = [True]
@@ -214,22 +214,22 @@ class Body:
     def __init__(
         self, part: Part, name: str, clock: Clock, token: StopToken, supervision: Supervision, owner: Owner
     ) -> None:
-        self.part = part
-        self.name = name
-        self.clock = clock
-        self.token = token
-        self.supervision = supervision
+        self.part: Part = part
+        self.name: str = name
+        self.clock: Clock = clock
+        self.token: StopToken = token
+        self.supervision: Supervision = supervision
         self._owner = weakref.ref(owner)
         self._keeper: Owner | None = None  # the owner, from the end of the last call to its own
         self.thread: threading.Thread | None = None  # the one that lives it
         self._present: dict[threading.Thread, None] = {}  # all that are inside; single steps, each atomic
         self.up: StopToken | None = token.child() if part.waits_for_ready else None  # set when start() need not wait
-        self.is_ready = not part.waits_for_ready
-        self.is_over = False
-        self.restarts = 0
-        self.abandoned = 0  # calls that were given up
+        self.is_ready: bool = not part.waits_for_ready
+        self.is_over: bool = False
+        self.restarts: int = 0
+        self.abandoned: int = 0  # calls that were given up
         self.waits_after: str | None = None  # how the last call ended, while the body waits for its next
-        self.call = Call(self)  # the one that is going on, or is to be made next
+        self.call: Call = Call(self)  # the one that is going on, or is to be made next
 
     def attach(self, owner: Owner) -> None:
         """Know the owner anew: the garbage collector clears weak references before it runs finalizers."""

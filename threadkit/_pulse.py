@@ -62,7 +62,7 @@ class Pulse:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._resting: set[int] = set()  # the threads that wait on the token; adding and discarding an int are atomic
-        self.last_beat = clock.monotonic()  # one float store, atomic; whoever comes last is right
+        self.last_beat: float = clock.monotonic()  # one float store, atomic; whoever comes last is right
 
     def begin(self) -> None:
         """The call begins."""
@@ -136,7 +136,7 @@ class Watch(Pulse):
 
     @override
     def beat(self) -> None:
-        self.last_beat = self._clock.monotonic()
+        super().beat()
         if self._alarm:
             self._recover()
 
