@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from helpers import Parked
 
-from threadkit._clock import Gate, closed_gate, open_gate
+from threadkit._clock import SYSTEM_CLOCK, Gate, closed_gate, open_gate
 from threadkit._waiting import Bell, Channel, Condition, Waiters
 from threadkit.testing import VirtualClock
 
@@ -352,3 +353,15 @@ def test_nothing_takes_a_lock(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> 
     Waiters().wake_all()
     Bell(clock).ring_all()
     assert made == []
+
+
+def test_no_python_runs_between_the_lock_and_the_block() -> None:
+    """To take and to give back a condition calls nothing that is written in Python, where Ctrl-C could strike."""
+    condition = Condition(SYSTEM_CLOCK)
+    calls: list[str] = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_name) if event == "call" else None)
+    with condition:
+        pass
+    sys.setprofile(before)
+    assert calls == []

@@ -19,7 +19,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from threadkit._clock import Clock, Gate, closed_gate, open_gate
@@ -78,22 +77,18 @@ class Condition:
     deadline.
     """
 
-    __slots__ = ("_clock", "_gates", "_lock")
+    # What ``with`` calls are the lock's own methods, in slots of the class, where ``with`` looks for them. So no Python
+    # runs between taking the lock and the block: there Ctrl-C would strike, and leave it locked for ever.
+    __slots__ = ("__enter__", "__exit__", "_clock", "_gates", "_lock")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         # Reentrant for finalizers, which may strike in the middle of a ``with`` block and submit something. They never
         # wait.
-        self._lock = threading.RLock()
+        self._lock = lock = threading.RLock()
+        self.__enter__: Callable[[], bool] = lock.__enter__
+        self.__exit__: Callable[..., None] = lock.__exit__
         self._gates: list[Gate] = []  # guarded by _lock
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
     def wait_until(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
         """Give the lock up until ``predicate()`` is true or the deadline has passed; return ``predicate()``."""
