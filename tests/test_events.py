@@ -33,6 +33,7 @@ VALUES: dict[str, Any] = {
     "policy": "reject",
     "limit": 1000,
     "rebuilds": 1,
+    "function": "resize_image",
     "channel": "file.indexed",
     "ok": True,
 }

@@ -29,7 +29,7 @@ from threadkit import (
     events,
     executors,
 )
-from threadkit._engine import EngineCall
+from threadkit._engine_call import EngineCall
 from threadkit.testing import VirtualClock
 
 

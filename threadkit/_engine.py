@@ -19,13 +19,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from concurrent.futures import Future as StandardFuture
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import override
 
 from threadkit._clock import Clock, deadline_after
-from threadkit._future import Call, Host, TimedCall, Work
+from threadkit._engine_call import EngineCall
+from threadkit._future import Call
 from threadkit._lane import Lane, Terms
 from threadkit._pace import Pace
 from threadkit._plant import Engine, Plant, is_busy, is_final
@@ -35,64 +35,7 @@ from threadkit._timer import Timer
 from threadkit.backoff import Retry
 from threadkit.events import CallQuarantined, Event, describe_function
 
-T = TypeVar("T")
-
 _STRIKES = 2  # so often may a call be running when its engine breaks
-
-
-class EngineCall(TimedCall[T]):
-    """A call that somebody else's executor runs.
-
-    Args:
-        clock: where its waiters wait.
-        lane: who is told of its end.
-        work: the function, its arguments, and the context to run it in, if any.
-        idempotent: whether it may be submitted again when the engine broke under it.
-    """
-
-    __slots__ = ("idempotent", "inner", "is_asked_for", "lost", "strikes")
-
-    def __init__(self, clock: Clock, lane: Host, work: Work, *, idempotent: bool) -> None:
-        super().__init__(clock, lane, work)
-        self.inner: StandardFuture[Any] | None = None
-        self.idempotent = idempotent
-        self.strikes = 0  # the keeper's own
-        self.is_asked_for = False  # its cancellation, by somebody other than the engine
-        self.lost: BrokenExecutor | None = None  # why it was given up, where the engine never said a word
-
-    @override
-    def cancel(self) -> bool:
-        """Cancel it, unless the engine says that it is running or done.
-
-        Returns:
-            True when it is cancelled now, by this call or an earlier one.
-        """
-        self.is_asked_for = True  # first: the engine's future may tell of the end at once
-        inner = self.inner
-        if inner is not None and not inner.cancel():
-            return self.cancelled()
-        return super().cancel()
-
-    @override
-    def running(self) -> bool:
-        """Return True while the engine says so."""
-        inner = self.inner
-        return not self.done() and inner is not None and inner.running()
-
-    def peek(self) -> Work | None:
-        """Return the work, for an engine that cannot be given the call itself; None where it is done."""
-        return next(iter(self._right.copy()), None)
-
-    def follow(self, inner: StandardFuture[Any]) -> None:
-        """End as the engine's own future has ended."""
-        if inner.cancelled():
-            self._withdraw(CANCELLED_AND_NOTIFIED, None, None)
-            return
-        work, error = self.peek(), inner.exception()
-        if self._claim():
-            if error is not None and work is not None:
-                self._unread = self._lane.unread(work[0], error)
-            self._end(inner.result() if error is None else None, error)
 
 
 class EngineLane(Lane):
