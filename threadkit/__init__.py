@@ -6,8 +6,8 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 1  values        _verdicts _durations events health _waiting _stamps _unread
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _pace
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _plant _steward _dask _engine_call
-    floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist
+    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _plant _steward _engine_call
+    floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist _dask
     floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
     floor 7  wholes        _interval _executor _workqueue
     floor 8  the makers    _makers executors
