@@ -105,7 +105,7 @@ class DaskExecutor(Executor):
             self._forget(future)
             raise
         future.add_done_callback(functools.partial(self._pass_cancel_on, inner))
-        inner.add_done_callback(lambda _: self._settler.put(functools.partial(self._settle, future, inner)))
+        inner.add_done_callback(functools.partial(self._hand_on, future))
         return future
 
     @override
@@ -121,6 +121,10 @@ class DaskExecutor(Executor):
         if wait:
             concurrent.futures.wait(pending)
             self._settler.join(None)
+
+    def _hand_on(self, future: Future[Any], inner: Future[Any]) -> None:
+        """On the thread of Dask's loop, which must not wait."""
+        self._settler.put(functools.partial(self._settle, future, inner))
 
     def _settle(self, future: Future[Any], inner: Future[Any]) -> None:
         try:

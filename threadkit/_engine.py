@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from concurrent.futures import Future as StandardFuture
-from typing import Any, TypeVar
+from typing import Any
 
 from threadkit._calling import describe_function
 from threadkit._clock import Clock, deadline_after
@@ -34,8 +34,6 @@ from threadkit._stop import StopToken
 from threadkit._timer import Timer
 from threadkit.backoff import Retry
 from threadkit.events import CallQuarantined, Event
-
-T = TypeVar("T")
 
 _STRIKES = 2  # so often may a call be running when its engine breaks
 

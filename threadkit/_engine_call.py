@@ -1,4 +1,4 @@
-"""``EngineCall``: a call that somebody else's executor runs."""
+"""``EngineCall``: a call that somebody else's executor runs, and what its engine's own future has to do with it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Engine:
 
     number: int
     executor: Executor
-    casualties: deque[None] = attrs.field(factory=deque)
+    casualties: deque[None] = attrs.Factory(deque[None])
 
 
 class Plant:
