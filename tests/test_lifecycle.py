@@ -573,6 +573,7 @@ def test_call_later_and_call_at() -> None:
         clock.advance(60)
         assert [component.name for component in lc] == ["call-2", "call-3"]
         cancelled.cancel()
+        assert cancelled.join(5)  # its end comes by the stopper thread, which no clock drives
         clock.advance(600)
         assert len(lc) == 0
     assert calls == [(30.0, (1,), {"key": 2}), (90.0, (3,), {})]
