@@ -120,7 +120,7 @@ def furnish(
     def status() -> dict[str, int]:
         return {**summary.as_dict(), "waiting": jobs.stats().pending}
 
-    @lc.every(_REPORT_EVERY)
+    @lc.every(_REPORT_EVERY, fixed="delay")  # a display wants a pause between two, on a busy machine too
     def report() -> None:
         files.commit()
         progress.show(bus.call("status"))

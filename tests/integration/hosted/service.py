@@ -38,7 +38,7 @@ def double(number: int) -> int:
     return 2 * number
 
 
-@service.every(0.01, run_immediately=True)
+@service.every(0.01, run_immediately=True, fixed="delay")
 def tick() -> None:
     """Be a task."""
     ticked.set()
