@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -848,6 +850,35 @@ def test_remove_who_has_just_failed(arrival: Callable[[str], Gate]) -> None:
     assert len(scene.told(events.Restarted)) == 1
 
 
+def test_async_children_are_cancelled_and_called_again() -> None:
+    """A child that runs on an event loop is cancelled for the sake of another, and called again with it."""
+    calls: list[str] = []
+    both = [Gate(), Gate()]
+    fail = Gate()
+
+    with Lifecycle() as lc:
+        group = lc.group("group", "one_for_all", backoff=backoff.constant(0), requires=[loop := lc.loop()])
+
+        @group.thread(loop=loop)
+        async def waits() -> None:
+            calls.append("waits")
+            both[calls.count("waits") - 1].open()
+            await asyncio.sleep(3600)
+
+        @group.thread
+        def fails(running: StopToken) -> None:
+            if not fail.is_open():
+                fail.pass_through()
+                raise OSError
+            running.wait()
+
+        both[0].pass_through()
+        fail.open()
+        both[1].pass_through()
+    assert group.state is ComponentState.STOPPED
+    assert group["waits"].failure is None
+
+
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
@@ -859,6 +890,16 @@ def test_stop_all_stops_the_lifecycle() -> None:
         assert lc.wait(5)
     assert lc.token.reason == "thread 'main' asked for it"
     assert lc.report.exit_code == 0
+
+
+def test_stop_all_goes_up_through_a_leader(tmp_path: Path) -> None:
+    """A child of a group that a leader runs stops the lifecycle of the leader."""
+    with Lifecycle() as lc:
+        leader = lc.leader(tmp_path / "app.lock")
+        leader.group("group").thread("main")(lambda: ManagedThread.STOP_ALL)
+        assert lc.wait(PATIENCE)
+    assert lc.token.reason == "thread 'main' asked for it"
+    assert lc.report.ok
 
 
 def test_stop_all_stops_the_outermost_group() -> None:

@@ -231,7 +231,7 @@ def test_a_body_that_ends_while_its_owner_is_being_collected(
     assert "thread 'stray' failed: OSError: unseen" in caplog.text
     stray.body.emit(events.Restarted(component="stray", error=None, restarts=1, delay=1))
     assert "'stray' ended (None); restart 1 in 1 s" in caplog.text
-    stray.body._stop_all()
+    stray.body._ask_all_to_stop()
     assert id(thread) in _exit._roots
     stray.end()
     thread.__del__()

@@ -47,8 +47,7 @@ class Part:
 class Owner(Protocol):
     """The component that a body belongs to, as far as the body needs it."""
 
-    stop_all: Callable[[str], None] | None
-
+    def _ask_all_to_stop(self, reason: str) -> None: ...
     def _emit(self, event: Event) -> None: ...
     def _refuse(self, error: BaseException) -> None: ...
     def _fail(self, error: BaseException) -> None: ...
@@ -364,7 +363,7 @@ class Body:
         if not (self.is_ready or outcome.told):
             return self._conclude(error or ThreadkitError(f"{self} returned before it called token.ready()"))
         if outcome.result is STOP_ALL:
-            self._stop_all()
+            self._ask_all_to_stop()
         if not outcome.wants_another(self.part.restart):
             return self._conclude(error)
         self.waits_after = "it was told to" if outcome.told else describe(error) if error else "it returned"
@@ -372,10 +371,10 @@ class Body:
         self.waits_after = None
         return not (failure is not None or self.token.is_set()) or self._conclude(failure)
 
-    def _stop_all(self) -> None:
+    def _ask_all_to_stop(self) -> None:
         owner = self._owner()
-        if owner is not None and owner.stop_all is not None:
-            owner.stop_all(f"{self} asked for it")
+        if owner is not None:
+            owner._ask_all_to_stop(f"{self} asked for it")
 
     def _conclude(self, error: BaseException | None) -> bool:
         """There is no next call. What is a failure is told at once, though a thread that was given up may go on."""

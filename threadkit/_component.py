@@ -362,6 +362,10 @@ class BaseComponent(ABC):
             if self.failed is not None:
                 self.failed(error)
 
+    def _ask_all_to_stop(self, reason: str) -> None:
+        """Stop everything: the lifecycle, or, where there is none, this component."""
+        (self.stop_all or self.stop)(reason)
+
     def _finish(self, state: ComponentState, failure: BaseException | None) -> bool:
         with self._condition:
             if self._state.has_ended:

@@ -210,7 +210,7 @@ class ThreadGroup(Supervised):
                 raise ValueError(f"child must be new and nobody else's, but is {child!r}")
             place = self._enlist(child, is_late=self._state is not ComponentState.NEW)
             self._places[child.name] = place
-        child.stop_all = self._stop_all
+        child.stop_all = self._ask_all_to_stop
         child.observe(self._observers.tell)
         if isinstance(child, ThreadGroup):
             child._parent = self
@@ -348,10 +348,6 @@ class ThreadGroup(Supervised):
             self._membership.on_hopeless(error)
         else:
             self._membership.on_failing(error)
-
-    def _stop_all(self, reason: str) -> None:
-        """Pass on that a child wants everything to stop."""
-        (self.stop_all or self.stop)(reason)
 
     def _members(self) -> list[Member]:
         return [place.member for place in list(self._places.values())]

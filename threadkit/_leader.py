@@ -108,7 +108,7 @@ class Leader(BaseComponent, Composite):
         self._start_timeout = _arguments.timeout(start_timeout, "start_timeout")
         self.stop_timeout: float | None = _arguments.timeout(stop_timeout, "stop_timeout")
         self._stop_timeout = EXIT_TIMEOUT if self.stop_timeout is None else self.stop_timeout
-        self._registry = Registry(clock or SYSTEM_CLOCK, self._take_failure, self._stop_everything)
+        self._registry = Registry(clock or SYSTEM_CLOCK, self._take_failure, self._ask_all_to_stop)
         super().__init__(name, clock)
 
     @override
@@ -196,10 +196,6 @@ class Leader(BaseComponent, Composite):
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
         super()._take_failure(entry, error)
         self._fail(error)
-
-    def _stop_everything(self, reason: str) -> None:
-        """A component wants everything to stop, which is more than the leader where that belongs to a lifecycle."""
-        (self.stop_all or self.stop)(reason)
 
     @override
     def _is_up(self) -> bool:

@@ -103,7 +103,7 @@ class Runner(ABC):
             timeout: seconds to wait for the end of the intake; None takes ``stop_timeout``.
 
         Returns:
-            True when all of it has ended. False where it has not: it was told, and ends when it can.
+            whether all of it has ended; what has not was told, and ends when it can.
 
         Raises:
             WouldBlock: called by a thread of the intake, which would wait for itself.

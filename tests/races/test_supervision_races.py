@@ -95,7 +95,7 @@ def test_stop_against_restart(explore: Explore, strategy: str) -> None:
         be("group"),
         stop,
         invariant=ends_well,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
@@ -113,7 +113,7 @@ def test_two_failures_at_once(explore: Explore) -> None:
         be("group"),
         stop,
         invariant=ends_well,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
@@ -130,7 +130,7 @@ def test_two_failures_against_the_budget(explore: Explore) -> None:
         be("b"),
         be("group"),
         invariant=fails_well,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
@@ -152,7 +152,7 @@ def test_remove_against_restart(explore: Explore) -> None:
         be("group"),
         remove_and_stop,
         invariant=ends_well,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
@@ -175,7 +175,7 @@ def test_add_against_restart(explore: Explore) -> None:
         be("group"),
         add_and_be,
         invariant=ends_well,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
@@ -198,7 +198,7 @@ def test_add_against_stop(explore: Explore) -> None:
         stop,
         add_and_be,
         invariant=lambda scene: scene.is_down() and scene.group.state is ComponentState.STOPPED,
-        attempts=60,
+        attempts=25,
         ops=20_000,
     )
 
