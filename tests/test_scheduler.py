@@ -312,6 +312,18 @@ def test_a_slow_call_is_not_attended() -> None:
     diary.end()
 
 
+def test_who_leaves_wakes_the_watch() -> None:
+    """A watch that sleeps for longer, since somebody attends, is told when nobody does any more."""
+    diary = Diary()
+    for number, due in enumerate([1, 1.003, 1.006]):
+        diary.plan(due, str(number))
+    diary.plan(1.009, "slow", SLOW, blocks=True)
+    diary.plan(1.012, "after it")
+    diary.clock.advance(2)
+    assert diary.called[-2:] == [("slow", 1.009), ("after it", 1.012)]
+    diary.end()
+
+
 def test_there_is_one_attendant() -> None:
     """A server that comes while another attends does what it came for, and goes."""
     diary = Diary()
