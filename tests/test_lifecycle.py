@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import pytest
 from helpers import Background, Gate
@@ -963,3 +964,54 @@ def test_components_of_the_users_own_may_stop_all() -> None:
         assert lc.wait(5)
     assert lc.token.reason == "asks wants it"
     assert lc.report.ok
+
+
+def test_a_component_that_raises_whatever_it_is_asked(quiet: None) -> None:
+    """A component of a user's that raises in each of its methods is stopped with the others, and told as failed."""
+
+    class Bad:
+        name = "bad"
+
+        def start(self) -> None: ...
+        def stop(self, reason: str | None = None) -> None:
+            raise LookupError("stop")
+
+        def join(self, timeout: float | None = None) -> bool:
+            raise LookupError("join")
+
+        def raises(self) -> NoReturn:
+            raise LookupError("asked")
+
+        close = work_left = threads = stats = health = raises
+
+    lc = Lifecycle()
+    lc.add(Bad(), check=lambda: 1 / 0)
+    lc.thread("good")(lambda running: running.wait())
+    lc.start()
+    assert lc.stats().keys() == {"good"}
+    assert lc.health().parts["bad"].status is Status.DEGRADED
+    report = lc.shutdown()
+    assert {part.name: part.outcome for part in report.components} == {"good": "stopped", "bad": "failed"}
+
+
+def test_a_component_that_cannot_be_added_leaves_nothing(running: Lifecycle) -> None:
+    """A component whose own property raises while it is added is not in the lifecycle, and holds nothing up."""
+
+    class Bad:
+        name = "bad"
+
+        def start(self) -> None: ...
+        def stop(self, reason: str | None = None) -> None: ...
+        def join(self, timeout: float | None = None) -> bool:
+            return True
+
+        @property
+        def failed(self) -> None: ...
+
+        @failed.setter
+        def failed(self, _: object) -> NoReturn:
+            raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        running.add(Bad())
+    assert "bad" not in running

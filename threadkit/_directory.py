@@ -11,7 +11,7 @@ from threadkit import _arguments
 from threadkit._checkup import Checkup, Question
 from threadkit._clock import Clock
 from threadkit._component import Component, ComponentState
-from threadkit._entry import Entry
+from threadkit._entry import Entry, answer_of
 from threadkit._errors import UnknownComponent
 from threadkit._observe import Observation, Observer, Observers
 from threadkit._registry import Registry
@@ -108,7 +108,9 @@ class Directory(ABC):
 
     def stats(self) -> dict[str, Any]:
         """Return the figures of each component that has any, by name."""
-        figures = {entry.name: getattr(entry.component, "stats", lambda: None)() for entry in self._registry}
+        figures: dict[str, Any] = {
+            entry.name: answer_of(entry.component, "stats", lambda: None) for entry in self._registry
+        }
         return {name: value for name, value in figures.items() if value is not None}
 
     def health(self) -> Health:

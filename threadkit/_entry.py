@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import attrs
 
 from threadkit import _arguments
 from threadkit._checkup import Question
 from threadkit._component import Component
+from threadkit._observe import logger
 from threadkit._stop import StopToken
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -37,8 +41,17 @@ class Entry:
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that the component has at this moment, if it can tell."""
-        threads: list[threading.Thread] = getattr(self.component, "threads", list)()
-        return threads
+        return answer_of(self.component, "threads", list[threading.Thread])
+
+
+def answer_of(component: Component, name: str, otherwise: Callable[[], T]) -> T:
+    """Ask a component by a method that it may not have. Where that raises, it is logged, and nothing is held up."""
+    try:
+        answer: T = getattr(component, name, otherwise)()
+    except Exception:
+        logger.exception("the %s() of component %r failed", name, component.name)
+        return otherwise()
+    return answer
 
 
 def check_shape(component: Component) -> None:

@@ -22,7 +22,7 @@ from threadkit import _arguments
 from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
-from threadkit._entry import Entry, check_shape, name_of
+from threadkit._entry import Entry, answer_of, check_shape, name_of
 from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
@@ -159,7 +159,11 @@ class Registry:
                 raise
             self._members.add(id(component))
             self._count += 1
-        self._adopt(entry)
+        try:
+            self._adopt(entry)
+        except BaseException:  # a property of the user's, say
+            self.discard(entry)
+            raise
         return entry
 
     def begin_anew(self, clock: Clock) -> None:
@@ -316,7 +320,7 @@ class Registry:
             logger.exception("the join() of component %r failed", entry.name)
         seconds = self._book(entry, joined=joined)
         stacks = {} if joined else stacks_of(entry.threads())
-        work_left: int = getattr(entry.component, "work_left", int)()
+        work_left = answer_of(entry.component, "work_left", int)
         if (joined or final) and self._may_close(entry):
             try:
                 getattr(entry.component, "close", _nothing)()
