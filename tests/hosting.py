@@ -44,7 +44,7 @@ class Host:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", *(word.replace("{fd}", fd) for word in command)],
                 cwd=HOSTED,
-                env=os.environ | {"PYTHONPATH": self._path(), "NOTES": str(pipe)} | environ,
+                env=self._environ() | {"NOTES": str(pipe)} | environ,
                 pass_fds=(listener.fileno(),),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -54,8 +54,13 @@ class Host:
         self._rest = b""
 
     @staticmethod
-    def _path() -> str:
-        return os.pathsep.join(filter(None, [str(HOSTED), os.environ.get("PYTHONPATH")]))
+    def _environ() -> dict[str, str]:
+        environ = dict(os.environ)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOSTED), environ.get("PYTHONPATH")]))
+        # What looks at the coverage would write its files while the time is taken that a server needs to end.
+        environ.pop("COVERAGE_PROCESS_CONFIG", None)
+        environ.pop("COVERAGE_PROCESS_START", None)
+        return environ
 
     def ask(self) -> dict[str, Any]:
         """Send a request, and return the answer."""

@@ -60,7 +60,7 @@ def test_a_start_at_import_is_used_in_the_worker(tmp_path: Path) -> None:
 
 def test_a_start_before_the_fork_is_told(tmp_path: Path) -> None:
     """With --preload what starts at import runs in the master; to use it in a worker raises ForkedError, at once."""
-    with Host(tmp_path, *GUNICORN, "--preload", "-w", "2", "service:wsgi", START="import") as host:
+    with Host(tmp_path, *GUNICORN, "--preload", "service:wsgi", START="import") as host:
         assert host.wait_for("works") == {host.process.pid}
         assert (answer := host.ask()) == {"pid": answer["pid"], "doubled": "ForkedError", "signals kept": False}
         assert answer["pid"] != host.process.pid
