@@ -123,6 +123,13 @@ def test_fields_are_what_is_annotated(given: dict[str, Any], told: str) -> None:
         events.Stopped("jobs")  # type: ignore[misc]  # that is the point
 
 
+def test_a_signature_tells_the_fields() -> None:
+    """What help() and the documentation show of an event is its fields, with what they are where nothing is given."""
+    signature = inspect.signature(events.Stopped)
+    assert str(signature) == "(*, component: 'str', at: 'datetime' = now, reason: 'str | None' = None)"
+    assert str(inspect.signature(events.Started)) == "(*, component: 'str', at: 'datetime' = now)"
+
+
 def test_events_are_themselves() -> None:
     """An event equals itself alone, can be a key, and survives pickle and copy with all its fields."""
     event = events.Restarted(component="feed", error=OSError("no"), restarts=1, delay=0.5)

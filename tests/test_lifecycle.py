@@ -29,6 +29,7 @@ from threadkit import (
     Phase,
     ShutdownReport,
     StopToken,
+    SystemClock,
     ThreadGroup,
     UnknownComponent,
     WorkQueue,
@@ -964,6 +965,35 @@ def test_components_of_the_users_own_may_stop_all() -> None:
         assert lc.wait(5)
     assert lc.token.reason == "asks wants it"
     assert lc.report.ok
+
+
+def test_an_interrupt_of_who_waits_leaves_the_shutdown_alone() -> None:
+    """Ctrl-C in a thread that waits for another's shutdown ends that wait, and the shutdown goes on."""
+
+    class Clock(SystemClock):
+        def park(self, gate: object, deadline: float | None) -> bool:
+            if threading.current_thread() is impatient:
+                raise KeyboardInterrupt
+            return super().park(gate, deadline)
+
+    gate, inside = Gate(), Gate()
+    lc = Lifecycle(clock=Clock())
+    impatient: threading.Thread | None = None
+
+    @lc.thread
+    def slow(running: StopToken) -> None:
+        running.wait()
+        inside.open()
+        gate.pass_through()
+
+    lc.start()
+    shutdown = Background(lc.shutdown)
+    inside.pass_through()
+    impatient = threading.current_thread()
+    with pytest.raises(KeyboardInterrupt):
+        lc.shutdown()
+    gate.open()
+    assert shutdown.result().ok
 
 
 def test_a_component_that_raises_whatever_it_is_asked(quiet: None) -> None:
