@@ -1045,3 +1045,26 @@ def test_a_component_that_cannot_be_added_leaves_nothing(running: Lifecycle) -> 
     with pytest.raises(LookupError, match="no"):
         running.add(Bad())
     assert "bad" not in running
+
+
+def test_a_stop_that_overtakes_the_start_of_run_forever() -> None:
+    """A stop that comes just before run_forever() starts anything is obeyed; a component that is closed is an error."""
+
+    class Overtaken(Lifecycle):
+        def start(self) -> None:
+            self.stop("a moment before")
+            super().start()
+
+    lc = Overtaken()
+    part = lc.add(Part("part"))
+    assert lc.run_forever() == 0
+    assert (part.log, lc.report.reason) == ([], "a moment before")
+
+    class Shut(Part):
+        def start(self) -> None:
+            raise Closed("part", self.name)
+
+    lc = Lifecycle()
+    lc.add(Shut("part"))
+    with pytest.raises(Closed, match="part"):
+        lc.run_forever()

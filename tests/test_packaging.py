@@ -60,8 +60,8 @@ def test_oldest_python(installed: Distribution) -> None:
 
 
 def test_extras_are_those_whose_code_exists(installed: Distribution) -> None:
-    """An extra is offered for the cron triggers and for the demo's display."""
-    assert sorted(installed.metadata.get_all("Provides-Extra")) == ["cron", "rich"]
+    """An extra is offered for the cron triggers, for two engines and for the demo's display."""
+    assert sorted(installed.metadata.get_all("Provides-Extra")) == ["cron", "dask", "loky", "rich"]
 
 
 def test_type_checkers_are_invited(installed: Distribution) -> None:

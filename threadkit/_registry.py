@@ -240,8 +240,10 @@ class Registry:
                     raise StartTimeout(entry.name, timeout or 0.0)
         finally:
             with self._condition:
+                # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the two
+                # leave a component that runs and counts as neither.
+                entry.up = True
                 entry.starting = False
-                entry.up = True  # or half up: it must be told to stop in either case
                 self._condition.notify_all()
 
     def stages(self, last: int | None = None) -> list[list[Entry]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from threadkit import _arguments
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import ComponentState, Phase
-from threadkit._errors import WouldBlock
+from threadkit._errors import Closed, WouldBlock
 from threadkit._observe import Observers
 from threadkit._registry import Registry
 from threadkit._report import ShutdownReport
@@ -158,7 +158,7 @@ class Runner(ABC):
         try:
             systemd.tell("starting")
             if self.state is ComponentState.NEW:
-                self.start()
+                self._start_unless_stopped()
             with contextlib.suppress(Forced):
                 self._stand_by(systemd)
             systemd.tell(f"stopping: {self.token.reason}", STOPPING=1)
@@ -216,6 +216,14 @@ class Runner(ABC):
         """Shut down before a deadline of the system's clock; return the names of what did not stop."""
         report = self.shutdown(min(self._stop_timeout, max(0.0, deadline - SYSTEM_CLOCK.monotonic())))
         return [f"{part.name!r} of lifecycle {self.name!r}" for part in report.stuck]
+
+    def _start_unless_stopped(self) -> None:
+        try:
+            self.start()
+        except Closed:
+            if self._state is not ComponentState.NEW:
+                raise
+            # A stop has come first, a signal say, and nothing was started.
 
     def _stand_by(self, systemd: Systemd) -> None:
         """Wait for the stop, and keep systemd informed meanwhile."""
