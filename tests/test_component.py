@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from helpers import Background, Gate
+from helpers import PATIENCE, Background, Gate
 
 from threadkit import (
     Closed,
@@ -298,3 +298,24 @@ def test_what_the_parent_began_has_not_begun_here(monkeypatch: pytest.MonkeyPatc
             forked.setattr(_fork, "_generation", _fork.generation() + 1)
             assert not plain.has_begun()
     assert not plain.has_begun()
+
+
+def test_an_interrupt_before_the_start_has_begun() -> None:
+    """A Ctrl-C that strikes before a start has begun leaves a component that can be started."""
+
+    class Struck(Plain):
+        is_struck = True
+
+        def _start_once(self) -> None:
+            if self.is_struck:
+                self.is_struck = False
+                raise KeyboardInterrupt
+            super()._start_once()
+
+    component = Struck()
+    with pytest.raises(KeyboardInterrupt):
+        component.start()
+    component.start()
+    assert component.state is ComponentState.RUNNING
+    component.stop()
+    assert component.join(PATIENCE)

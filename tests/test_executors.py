@@ -907,6 +907,7 @@ def test_a_missing_package(make_factory: Callable[[], Any], package: str, monkey
         (lambda: executors.processes(1.5), TypeError, "max_workers"),
         (lambda: executors.processes(1, start_method="magic"), ValueError, "start_method"),
         (lambda: executors.processes(1, initializer=3), TypeError, "initializer"),
+        (lambda: executors.loky(1, initializer=3), TypeError, "initializer"),
     ],
 )
 def test_factories_refuse_bad_input(make_factory: Callable[[], Any], error: type[Exception], name: str) -> None:

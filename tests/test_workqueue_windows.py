@@ -261,6 +261,23 @@ def test_an_async_submit_finds_room_at_once(queue):
     assert asyncio.run(queue.asubmit("work", 5)).payload == 5
 
 
+def test_an_async_submit_waits_for_room():
+    """An awaited submit to a full queue goes on when a job makes room."""
+
+    async def submit() -> object:
+        queue = WorkQueue(workers=0, maxsize=1)
+        queue.declare("work")
+        first = queue.submit("work", 1)
+        second = asyncio.create_task(queue.asubmit("work", 2))
+        for _ in range(5):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not second.done()
+        assert first.cancel()
+        return (await second).payload
+
+    assert asyncio.run(submit()) == 2
+
+
 def test_finished_jobs_take_no_room_after_an_adoption(queue):
     """Jobs that had finished when their queue joined a lifecycle take no room in it."""
     queue._maxsize = 1

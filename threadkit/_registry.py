@@ -74,10 +74,6 @@ class Registry:
         with self._condition:
             return iter(start_order(self._entries.values()))
 
-    def of_parent(self) -> list[Entry]:
-        """Return the entries in the order of registration: in a forked child, where the lock may be held for ever."""
-        return sorted(self._entries.values(), key=lambda entry: entry.number)
-
     def find(self, name: str) -> Entry:
         """Return an entry by name.
 
