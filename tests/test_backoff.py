@@ -8,16 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from threadkit import Retry, backoff
 from threadkit.backoff import RetryState, constant, delay_of, exponential, sequence
-
-try:
-    import tenacity
-except ImportError:  # it is in no group of ours; where somebody has it, its waits are tried too
-    tenacity = None
 
 
 def delays(wait: backoff.Backoff, count: int, chance: float = 0.5) -> list[float]:
@@ -201,9 +197,7 @@ def test_waits_of_tenacitys_shape() -> None:
     assert retry.next_delay(RetryState(attempt_number=2, previous_delay=3.0)) == 5.0
 
 
-@pytest.mark.skipif(tenacity is None, reason="tenacity is not installed")
 def test_waits_of_tenacity() -> None:
     """Tenacity's own waits can be given wherever a backoff is wanted."""
-    assert tenacity is not None
     wait = tenacity.wait_fixed(1) + tenacity.wait_incrementing(start=0, increment=2)
     assert [Retry(backoff=wait).next_delay(RetryState(attempt_number=n)) for n in (1, 2, 3)] == [1.0, 3.0, 5.0]
