@@ -56,8 +56,8 @@ class Tempo:
     __slots__ = ("is_quick", "slack")
 
     def __init__(self) -> None:
-        self.is_quick = True
-        self.slack = math.inf
+        self.is_quick: bool = True
+        self.slack: float = math.inf
 
     def follow(self, interval: float | None) -> None:
         """Take over the interval of the task; None where it has none."""
