@@ -1068,3 +1068,24 @@ def test_a_stop_that_overtakes_the_start_of_run_forever() -> None:
     lc.add(Shut("part"))
     with pytest.raises(Closed, match="part"):
         lc.run_forever()
+
+
+def test_who_is_interrupted_while_it_is_told_is_told_again() -> None:
+    """A Ctrl-C that strikes while a component is told to stop leaves it to be told by the shutdown that goes on."""
+
+    class Struck(Part):
+        is_struck = True
+
+        def stop(self, reason: str | None = None) -> None:
+            if self.is_struck:
+                self.is_struck = False
+                raise KeyboardInterrupt
+            super().stop(reason)
+
+    lc = Lifecycle()
+    part = lc.add(Struck("part"))
+    lc.start()
+    with pytest.raises(KeyboardInterrupt):
+        lc.shutdown()
+    assert lc.shutdown().ok
+    assert part.log[:2] == ["start part", "stop part"]

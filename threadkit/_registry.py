@@ -291,16 +291,19 @@ class Registry:
         return [self._gather(entry, Limit(now, "deadline")) for entry in rest]
 
     def _tell(self, entry: Entry, reason: str | None, deadline: float) -> None:
-        with self._condition:
-            if entry.told_at is not None:
-                return
-            entry.told_at = self._clock.monotonic()
-        entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
         try:
+            with self._condition:
+                if entry.told_at is not None:
+                    return
+                entry.told_at = self._clock.monotonic()
+            entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
             entry.component.stop(reason)
         except Exception as error:  # a stop that raises must not keep the others from being told
             entry.failure = entry.failure or error
             logger.exception("the stop() of component %r failed", entry.name)
+        except BaseException:  # Ctrl-C, or a second signal: who goes on from here tells it again, to be sure
+            entry.told_at = None
+            raise
 
     def _limit_of(self, limit: Limit, entry: Entry) -> Limit:
         told_at = self._clock.monotonic() if entry.told_at is None else entry.told_at
