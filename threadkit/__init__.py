@@ -5,8 +5,8 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _fork _arguments _chance _clock _calling
     floor 1  values        _verdicts _durations events health _waiting _stamps
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _storing
+    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _calendar
     floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist
     floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
     floor 7  wholes        _interval _executor _workqueue

@@ -232,6 +232,23 @@ class JobEnded(JobEvent):
 
 
 @_event
+class StoreFailed(Event):
+    """A queue's store cannot do its work; it goes on trying, and nothing is lost meanwhile."""
+
+    error: BaseException
+    level = logging.ERROR
+    sentence = "queue {component!r} waits for its store: {error}"
+
+
+class StoreRecovered(Event):
+    """A queue's store can do its work again."""
+
+    __slots__ = ()
+    level = logging.WARNING
+    sentence = "queue {component!r}: its store works again"
+
+
+@_event
 class CallRejected(Event):
     """An executor refused or dropped a call, since it was full."""
 
