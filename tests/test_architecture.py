@@ -21,15 +21,15 @@ import pytest
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _chance _clock _calling",
-    1: "_verdicts _durations events health _waiting _stamps",
+    1: "_verdicts _durations events health _waiting _stamps _codec _sqlite_schema _commit _owners _wakeup",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
-    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing",
-    4: "_component stores _resources _run _mailbox _lane _job _handlers _calendar",
-    5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist",
-    6: "_submitter _recurrence _dispatcher _reception _directory _runner",
-    7: "_interval _executor _workqueue",
-    8: "_makers executors",
-    9: "_lifecycle",
+    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room",
+    4: "_component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows",
+    5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps",
+    6: "_submitter _recurrence _dispatcher _reception _directory _runner _sqlite_upkeep",
+    7: "_interval _executor _workqueue _sqlite_view",
+    8: "_makers executors _sqlite",
+    9: "_lifecycle stores",
     10: "__init__",  # The door.
 }
 # Above the door: modules and folders that are threadkit's first users, and see of it what users see.

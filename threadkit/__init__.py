@@ -3,15 +3,15 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _fork _arguments _chance _clock _calling
-    floor 1  values        _verdicts _durations events health _waiting _stamps
+    floor 1  values        _verdicts _durations events health _waiting _stamps _codec _sqlite_schema _commit _owners _wakeup
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _map _due _ledger _limits _storing
-    floor 4  the waist     _component stores _resources _mailbox _lane _run _job _handlers _calendar
-    floor 5  engines       _thread _bus _loop _signals _registry _engine _intake _scheduler _crew _waitlist
-    floor 6  compositions  _submitter _dispatcher _reception _directory _runner _recurrence
-    floor 7  wholes        _interval _executor _workqueue
-    floor 8  the makers    _makers executors
-    floor 9  the whole     _lifecycle
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room
+    floor 4  the waist     _component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows
+    floor 5  engines       _thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps
+    floor 6  compositions  _submitter _recurrence _dispatcher _reception _directory _runner _sqlite_upkeep
+    floor 7  wholes        _interval _executor _workqueue _sqlite_view
+    floor 8  the makers    _makers executors _sqlite
+    floor 9  the whole     _lifecycle stores
     floor 10 the door      here
     floor 11 edges         __main__ demo testing                they import the door only
 

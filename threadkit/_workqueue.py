@@ -15,10 +15,11 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._dispatcher import Dispatcher
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._memory import MemoryStore
 from threadkit._reception import Reception, retry_of
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._storing import JobStore
 from threadkit.backoff import Retry
-from threadkit.stores import JobStore, MemoryStore
 
 _RETRY = Retry()
 
