@@ -26,7 +26,7 @@ FLOORS: dict[int, str] = {
     3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room",
     4: "_component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows",
     5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps",
-    6: "_submitter _recurrence _dispatcher _reception _directory _runner _sqlite_upkeep",
+    6: "_submitter _recurrence _dispatcher _reception _roster _directory _runner _sqlite_upkeep",
     7: "_interval _executor _workqueue _sqlite_view",
     8: "_makers executors _sqlite",
     9: "_lifecycle stores",

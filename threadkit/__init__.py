@@ -8,7 +8,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 3  tools         _stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room
     floor 4  the waist     _component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows
     floor 5  engines       _thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps
-    floor 6  compositions  _submitter _recurrence _dispatcher _reception _directory _runner _sqlite_upkeep
+    floor 6  compositions  _submitter _recurrence _dispatcher _reception _roster _directory _runner _sqlite_upkeep
     floor 7  wholes        _interval _executor _workqueue _sqlite_view
     floor 8  the makers    _makers executors _sqlite
     floor 9  the whole     _lifecycle stores
