@@ -123,7 +123,9 @@ class JobFile:
             self._commit(tx)
         except Exception as error:
             self._roll_back()
-            is_the_files = isinstance(error, (ThreadkitError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError
+            is_the_files = (
+                isinstance(error, (ThreadkitError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError
+            )
             if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
                 while (piece := take()) is not None:
                     pieces.append(piece)

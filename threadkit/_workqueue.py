@@ -13,8 +13,8 @@ from typing_extensions import override
 from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._dispatcher import Dispatcher
-from threadkit._intake import OnFull
 from threadkit._handlers import retry_of
+from threadkit._intake import OnFull
 from threadkit._job import Job
 from threadkit._memory import MemoryStore
 from threadkit._reception import Reception
