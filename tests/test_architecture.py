@@ -21,10 +21,10 @@ import pytest
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
     0: "_errors _fork _arguments _chance _clock _calling",
-    1: "_verdicts _durations events health _waiting _stamps _codec _sqlite_schema _commit _owners _wakeup",
+    1: "_verdicts _durations events health _waiting _stamps _codec _commit _owners _wakeup _sqlite_schema",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
-    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room",
-    4: "_component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows",
+    3: "_stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room _transaction",
+    4: ("_component _resources _run _mailbox _lane _job _handlers _calendar _memory _sqlite_file _sqlite_rows"),
     5: "_thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps",
     6: "_submitter _recurrence _dispatcher _reception _roster _directory _runner _sqlite_upkeep",
     7: "_interval _executor _workqueue _sqlite_view",
@@ -218,9 +218,12 @@ def test_house_is_built_as_planned() -> None:
 def test_map_at_the_door_shows_the_table() -> None:
     """The docstring of the package names every module of the table, on the floor where the table has it."""
     shown = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))) or ""
-    lines = {words[1]: words for line in shown.splitlines() if (words := line.split())[:1] == ["floor"]}
+    lines: dict[str, set[str]] = {}
+    for words in map(str.split, shown.splitlines()):
+        if words[:1] == ["floor"]:  # a floor with many modules has two lines
+            lines.setdefault(words[1], set()).update(words)
     for floor, names in FLOORS.items():
-        missing = set(names.split()) - {DOOR} - set(lines.get(str(floor), ()))
+        missing = set(names.split()) - {DOOR} - lines.get(str(floor), set())
         assert not missing, f"The map at the door does not show {sorted(missing)} on floor {floor}."
 
 

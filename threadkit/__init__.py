@@ -3,11 +3,15 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _fork _arguments _chance _clock _calling
-    floor 1  values        _verdicts _durations events health _waiting _stamps _codec _sqlite_schema _commit _owners _wakeup
+    floor 1  values        _verdicts _durations events health _waiting _stamps
+    floor 1                _codec _commit _owners _wakeup _sqlite_schema
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
-    floor 3  tools         _stop _observe _tally _exit _action _subscription _due _map _ledger _limits _storing _room
-    floor 4  the waist     _component _resources _run _mailbox _lane _job _handlers _calendar _memory _transaction _sqlite_file _sqlite_rows
-    floor 5  engines       _thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist _jobfile _sqlite_steps
+    floor 3  tools         _stop _observe _tally _exit _action _subscription _due _map _ledger _limits
+    floor 3                _storing _room _transaction
+    floor 4  the waist     _component _resources _run _mailbox _lane _job _handlers _calendar _memory
+    floor 4                _sqlite_file _sqlite_rows
+    floor 5  engines       _thread _scheduler _bus _loop _signals _registry _engine _intake _crew _waitlist
+    floor 5                _jobfile _sqlite_steps
     floor 6  compositions  _submitter _recurrence _dispatcher _reception _roster _directory _runner _sqlite_upkeep
     floor 7  wholes        _interval _executor _workqueue _sqlite_view
     floor 8  the makers    _makers executors _sqlite
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
+    from threadkit._records import RecordedError as RecordedError
     from threadkit._report import ComponentReport as ComponentReport
     from threadkit._report import ShutdownReport as ShutdownReport
     from threadkit._run import Run as Run
@@ -124,6 +129,7 @@ _HOMES = {
     "Observation": "_observe",
     "Phase": "_component",
     "QueueStats": "_records",
+    "RecordedError": "_records",
     "Request": "_action",
     "Retry": "backoff",
     "Run": "_run",
