@@ -6,6 +6,7 @@ from rows.executor import EXECUTOR, MAP, ROUND_TRIP
 from rows.imports import IMPORT
 from rows.intervals import INTERVALS, MANY, TICKS
 from rows.jobs import QUEUE
+from rows.jobs_on_disk import ON_DISK
 from rows.memory import MEMORY
 from rows.stop import STOP
 from rows.threads import THREADS
@@ -15,6 +16,7 @@ ROWS: tuple[Row, ...] = (
     ROUND_TRIP,
     MAP,
     QUEUE,
+    ON_DISK,
     INTERVALS,
     TICKS,
     MANY,
