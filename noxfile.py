@@ -97,7 +97,8 @@ def races(session: nox.Session) -> None:
 def cpython(session: nox.Session) -> None:
     """Ask of BoundedExecutor what CPython's own tests ask of a thread pool, where the interpreter comes with them."""
     install(session, "tests")
-    session.run("pytest", "tests/cpython", *session.posargs, env=INSTALLED)
+    # 5 says that there was nothing to run: most builds come without these tests, and the summary says so.
+    session.run("pytest", "tests/cpython", *session.posargs, env=INSTALLED, success_codes=[0, 5])
 
 
 @nox.session(requires=["tests"])
