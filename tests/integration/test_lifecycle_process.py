@@ -4,46 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 
 import pytest
+from programs import Program
 
 pytestmark = pytest.mark.integration
-
-PATIENCE = 20.0
-
-
-class Program:
-    """A Python program in a process of its own; it says on standard output when it is where the test wants it."""
-
-    def __init__(self, source: str) -> None:
-        # Unbuffered, so that a line that was printed can be read; as a child of the shell it gets default signals.
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", textwrap.dedent(source)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, word: str) -> None:
-        """Read on until a line says the word."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.strip() == word:
-                return
-        raise AssertionError(f"the program ended without saying {word!r}: {self.end()}")
-
-    def send(self, signum: int) -> None:
-        self.process.send_signal(signum)
-
-    def end(self) -> tuple[int, str, str]:
-        """Return exit status, output and errors, once the program has ended."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out, err
 
 
 @pytest.fixture
@@ -96,7 +63,7 @@ def test_signals_end_a_service_in_order(signum: int, code: int, programs: list[P
     program.wait_for("ready")
     time.sleep(0.2)  # run_forever() takes the signals just after it says so
     began = time.monotonic()
-    program.send(signum)
+    program.kill(signum)
     status, out, err = program.end()
     assert (status, out, err) == (code, f"signal {signal.Signals(signum).name}\n", "")
     assert time.monotonic() - began < 5
@@ -130,7 +97,7 @@ def test_a_signal_during_the_start_is_safe(programs: list[Program]) -> None:
         programs,
     )
     program.wait_for("starting")
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     assert program.end() == (143, "stopped\n", "")
 
 
@@ -158,7 +125,7 @@ def test_a_signal_during_the_start_of_run_forever_is_safe(programs: list[Program
     )
     program.wait_for("starting")
     began = time.monotonic()
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     assert program.end()[0] == 143
     assert time.monotonic() - began < 5
 
@@ -186,11 +153,11 @@ def test_signals_during_a_stuck_stop(programs: list[Program]) -> None:
     """A stop that nobody signalled and that is stuck is asked by the first SIGTERM, and forced by the second."""
     program = run(STUCK, programs)
     program.wait_for("stopping")
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     time.sleep(0.5)
     assert program.process.poll() is None
     began = time.monotonic()
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     status, out, _ = program.end()
     assert (status, out) == (143, "done True ['stuck']\n")
     assert time.monotonic() - began < 5
@@ -201,8 +168,8 @@ def test_two_signals_at_once(programs: list[Program]) -> None:
     program = run(SERVICE, programs)
     program.wait_for("ready")
     time.sleep(0.2)
-    program.send(signal.SIGTERM)
-    program.send(signal.SIGINT)
+    program.kill(signal.SIGTERM)
+    program.kill(signal.SIGINT)
     status, out, _ = program.end()
     assert status in {143, 130}
     assert out in {"signal SIGTERM\n", "signal SIGINT\n", ""}  # by force it may leave before it has said why
@@ -265,7 +232,7 @@ def test_signals_are_the_programs_again_after_another_thread_has_shut_down(progr
     )
     program.wait_for("ready")
     time.sleep(0.2)
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     assert program.end() == (-signal.SIGTERM, "", "")
 
 
@@ -292,10 +259,10 @@ def test_a_second_signal_forces(programs: list[Program]) -> None:
     )
     program.wait_for("ready")
     time.sleep(0.2)
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     time.sleep(0.3)
     began = time.monotonic()
-    program.send(signal.SIGTERM)
+    program.kill(signal.SIGTERM)
     status, out, _ = program.end()
     assert status == 143
     assert out == "True ['stuck']\n"

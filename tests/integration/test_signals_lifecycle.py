@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from programs import Program
 
 pytestmark = pytest.mark.integration
 
-PATIENCE = 20.0
 SOON = 3.0
 """Seconds in which a program that does not wait for anything has ended, on a machine that has other things to do."""
-
-
-class Program:
-    """A Python program in a process of its own; it prints a line when it is where the test wants it."""
-
-    def __init__(self, source: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", textwrap.dedent(source)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, word: str) -> None:
-        """Read on until a line says the word."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.strip() == word:
-                return
-        raise AssertionError(f"the program ended without saying {word!r}: {self.end()}")
-
-    def kill(self, signum: int, *, after: float = 0.0) -> None:
-        time.sleep(after)
-        self.process.send_signal(signum)
-
-    def end(self, within: float = PATIENCE) -> tuple[int, str, str]:
-        """Return exit status, output and errors, once the program has ended; it must do so in that many seconds."""
-        began = time.monotonic()
-        out, err = self.process.communicate(timeout=PATIENCE)
-        assert time.monotonic() - began < within, (self.process.returncode, out, err)
-        return self.process.returncode, out, err
 
 
 Start = Callable[[str], Program]

@@ -1,0 +1,44 @@
+"""Python programs in processes of their own, for tests of signals and of exits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up on a program."""
+
+
+class Program:
+    """A program that prints a line when it is where the test wants it."""
+
+    def __init__(self, source: str) -> None:
+        # Unbuffered, so that a line that was printed can be read; as a child of the shell it gets default signals.
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", textwrap.dedent(source)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, word: str) -> None:
+        """Read on until a line says the word."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip() == word:
+                return
+        raise AssertionError(f"the program ended without saying {word!r}: {self.end()}")
+
+    def kill(self, signum: int, *, after: float = 0.0) -> None:
+        """Send a signal, so many seconds from now."""
+        time.sleep(after)  # noqa: TID251 - a process of its own has a clock of its own
+        self.process.send_signal(signum)
+
+    def end(self, within: float = PATIENCE) -> tuple[int, str, str]:
+        """Return exit status, output and errors, once the program has ended; it must do so in that many seconds."""
+        began = time.monotonic()  # noqa: TID251
+        out, err = self.process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - began < within, (self.process.returncode, out, err)  # noqa: TID251
+        return self.process.returncode, out, err
