@@ -275,9 +275,9 @@ class Leader(BaseComponent, Composite):
         return remaining if self.stop_timeout is None else min(remaining, self.stop_timeout)
 
     def _await_end(self, components: Iterable[Component]) -> None:
-        """Wait as long as it takes. A join() of the user's may return at once, so there is a pause between two."""
+        """Wait as long as it takes. A join() of the user's may give up at once, so there is a pause before the next."""
         for component in components:
-            while not component.join(0):
+            while not component.join():
                 self._clock.park(closed_gate(), self._clock.monotonic() + self._retry)
 
 
