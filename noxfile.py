@@ -66,7 +66,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
-    """Run the tests, measuring coverage; on the first Python also the races. Arguments go to pytest and skip those."""
+    """Run the tests, measuring coverage. Arguments go to pytest."""
     install(session, "tests")
     data = COVERAGE / str(session.python)
     shutil.rmtree(data, ignore_errors=True)
@@ -74,23 +74,32 @@ def tests(session: nox.Session) -> None:
     env = {**INSTALLED, "COVERAGE_FILE": str((data / ".coverage").resolve())}
     rest = ("--ignore=tests/docs", "--ignore=tests/races")
     session.run("coverage", "run", "-m", "pytest", *rest, *session.posargs, env=env)
-    if not session.posargs and not TESTED:  # what chance explores on one Python it need not explore on all
-        races(session)
     TESTED.append(str(session.python))
 
 
+@nox.session(requires=["build"])
 def races(session: nox.Session) -> None:
-    """Explore the interleavings of real threads, without coverage: both want to be the one who traces.
+    """Explore the interleavings of real threads, on nox's own Python: what chance finds on one need not be sought on all.
 
-    frontrun replaces the locks of `threading` when pytest is configured. Our own plugin is left out, since pytest would
-    import threadkit, which makes some locks while it is imported, before that.
+    Without coverage, since both want to be the one who traces. frontrun replaces the locks of `threading` when pytest is
+    configured; our own plugin is left out, since pytest would import threadkit, which makes some locks while it is
+    imported, before that. From 3.12 on a traced step costs three times as much, hence the patience.
     """
-    if not existing("tests/races"):
-        session.log("There is no tests/races.")
-    elif not any(Path(session.bin).glob("frontrun*")):
-        session.warn(f"NOT explored on Python {session.python}: the races. There is no frontrun for it.")
-    else:
-        session.run("frontrun", "pytest", "-p", "no:threadkit", "tests/races", env=INSTALLED)
+    install(session, "tests")
+    if not any(Path(session.bin).glob("frontrun*")):
+        session.skip("NOT explored: the races. There is no frontrun for this Python.")
+    arguments = session.posargs or ["tests/races"]
+    session.run(
+        "frontrun",
+        "pytest",
+        "-p",
+        "no:threadkit",
+        "--timeout=600",
+        "-o",
+        "faulthandler_timeout=500",
+        *arguments,
+        env=INSTALLED,
+    )
 
 
 @nox.session(python=PYTHONS, requires=["build"])

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from programs import unmeasured
+
 HOSTED = Path(__file__).parent / "integration" / "hosted"
 PATIENCE = 20.0
 
@@ -55,11 +57,9 @@ class Host:
 
     @staticmethod
     def _environ() -> dict[str, str]:
-        environ = dict(os.environ)
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOSTED), environ.get("PYTHONPATH")]))
         # What looks at the coverage would write its files while the time is taken that a server needs to end.
-        environ.pop("COVERAGE_PROCESS_CONFIG", None)
-        environ.pop("COVERAGE_PROCESS_START", None)
+        environ = unmeasured()
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOSTED), environ.get("PYTHONPATH")]))
         return environ
 
     def ask(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,11 @@ import time
 
 PATIENCE = 20.0
 """Seconds after which a test gives up on a program."""
+
+
+def unmeasured() -> dict[str, str]:
+    """Return an environment in which coverage does not look at what a program does."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
 
 
 class Program:

@@ -7,7 +7,6 @@ strictly down", is also the order of locks, so the proof that threadkit cannot d
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from programs import unmeasured
 
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
@@ -235,9 +235,8 @@ def test_door_opens_fast() -> None:
     """Importing threadkit loads none of the slow parts of the standard library, not by a detour either."""
     script = f"import sys, threadkit; print(*sorted(sys.modules.keys() & {set(LOADED_ON_FIRST_USE)!r}))"
     # A child that coverage measures has loaded sqlite3 by itself.
-    unmeasured = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=unmeasured, capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", script], env=unmeasured(), capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.split() == []
 

@@ -150,6 +150,7 @@ class Runner(ABC):
 
         Raises:
             ExceptionGroup: components died; their errors are inside.
+            SystemExit: with 128 + n; a second signal, n, cut the start short.
         """
         trap = self._trap
         if trap.is_possible():
@@ -166,7 +167,10 @@ class Runner(ABC):
             systemd.tell(str(report))
         except BaseException as error:
             systemd.tell(describe(error))
-            raise
+            forced = Forced.behind(error)
+            if forced is None or forced is error:
+                raise
+            raise forced from error
         finally:
             trap.restore()
             systemd.close()

@@ -43,6 +43,18 @@ class Forced(SystemExit):
         super().__init__(128 + signum)
         self.signum = signum
 
+    @classmethod
+    def behind(cls, error: BaseException) -> Self | None:
+        """Return what an error came of, if that was a second signal.
+
+        One that strikes while the standard library gives a lock back (``Condition.wait()``) comes out as the error of
+        that lock.
+        """
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, cls):
+            cause = cause.__context__
+        return cause
+
 
 class SignalTrap:
     """Takes the stopping signals from ``install()`` to ``restore()``.

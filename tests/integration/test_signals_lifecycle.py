@@ -88,6 +88,21 @@ def test_a_second_signal_forces_a_start_that_is_stuck(run: Start) -> None:
     assert "left open: print" in out
 
 
+def test_a_second_signal_that_comes_out_as_another_error(run: Start) -> None:
+    """A second SIGTERM that strikes where Python makes another error of it forces a start all the same."""
+    start = """try:
+                threading.Event().wait()
+            except SystemExit:
+                raise RuntimeError("release unlocked lock")"""
+    program = run(STARTING.format(start=start, up="lambda running: running.wait()"))
+    program.wait_for("starting")
+    program.kill(signal.SIGTERM)
+    program.kill(signal.SIGTERM, after=0.5)
+    status, out, _ = program.end(SOON)
+    assert status == 143
+    assert out.startswith("stopped\n")
+
+
 def test_a_signal_before_anything_started(run: Start) -> None:
     """SIGTERM that comes before run_forever() has begun ends the program as if there were no lifecycle."""
     program = run(
