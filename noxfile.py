@@ -79,11 +79,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(requires=["build"])
 def races(session: nox.Session) -> None:
-    """Explore the interleavings of real threads, on nox's own Python: what chance finds on one need not be sought on all.
+    """Explore the interleavings of real threads, on nox's own Python: chance need not seek on all what it finds on one.
 
-    Without coverage, since both want to be the one who traces. frontrun replaces the locks of `threading` when pytest is
-    configured; our own plugin is left out, since pytest would import threadkit, which makes some locks while it is
-    imported, before that. From 3.12 on a traced step costs three times as much, hence the patience.
+    Without coverage, since both want to be the one who traces. frontrun replaces the locks of `threading` when pytest
+    is configured; our own plugin is left out, since pytest would import threadkit, which makes some locks while it is
+    imported, before that. From Python 3.12 on a traced step costs three times as much, hence the patience.
     """
     install(session, "tests")
     if not any(Path(session.bin).glob("frontrun*")):
