@@ -7,7 +7,7 @@ import math
 import pytest
 
 from threadkit import SystemClock, _clock
-from threadkit._clock import closed_gate, deadline_after, open_gate
+from threadkit._clock import deadline_after, open_gate
 from threadkit.testing import VirtualClock
 
 
@@ -60,7 +60,7 @@ def test_gate_that_opens_at_the_last_moment(now: list[float]) -> None:
 
 def test_closed_gate_is_closed() -> None:
     """A new gate is closed until somebody opens it."""
-    gate = closed_gate()
+    gate = SystemClock().gate()
     assert gate.locked()
     open_gate(gate)
     assert not gate.locked()

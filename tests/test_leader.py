@@ -28,7 +28,6 @@ from threadkit import (
     _leader,
     events,
 )
-from threadkit._clock import closed_gate
 from threadkit._lease import Lease
 from threadkit.health import Status
 from threadkit.testing import VirtualClock
@@ -375,7 +374,7 @@ def test_it_has_its_share_of_the_deadline(path: Path) -> None:
         running.wait()
         told["deaf"] = running.remaining()
         while not release.is_open():
-            clock.park(closed_gate(), clock.monotonic() + 1)
+            clock.park(clock.gate(), clock.monotonic() + 1)
 
     leader.thread(deaf)
     leader.add(Told("last", []))

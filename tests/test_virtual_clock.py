@@ -11,7 +11,7 @@ import pytest
 from helpers import PATIENCE, Background, Gate
 
 from threadkit import StopToken
-from threadkit._clock import closed_gate, open_gate
+from threadkit._clock import open_gate
 from threadkit.testing import VirtualClock, _virtual_clock
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -203,7 +203,7 @@ def test_wait_for_sleepers_counts_timed_waits(impatient: None) -> None:
 def test_gate_that_is_opened_as_its_time_is_over() -> None:
     """A gate that somebody opens in the moment in which the clock wants to open it does no harm."""
     clock = VirtualClock()
-    gate = closed_gate()
+    gate = clock.gate()
 
     class JustOpened:
         """It looks closed to the clock, and has been opened by the time the clock opens it."""
@@ -225,6 +225,14 @@ def test_gate_that_is_opened_as_its_time_is_over() -> None:
     clock.advance(5)
     waiter.result()
     assert clock.monotonic() == 5.0
+
+
+def test_whoever_is_let_through_a_gate_is_not_parked() -> None:
+    """A gate says that it was opened even where its thread has taken it already, and was not let run since."""
+    gate = VirtualClock().gate()
+    open_gate(gate)
+    assert gate.acquire()
+    assert not gate.locked()
 
 
 def test_set_wall() -> None:

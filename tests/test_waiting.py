@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers import Parked
 
-from threadkit._clock import SYSTEM_CLOCK, Gate, closed_gate, open_gate
+from threadkit._clock import SYSTEM_CLOCK, Gate, open_gate
 from threadkit._waiting import Bell, Channel, Condition, Waiters
 from threadkit.testing import VirtualClock
 
@@ -336,7 +336,7 @@ def test_ring_is_passed_on(clock: Clock) -> None:
 
 def test_gates_are_released_once() -> None:
     """A gate that is opened twice lets one through, and closes behind it."""
-    gate = closed_gate()
+    gate = SYSTEM_CLOCK.gate()
     open_gate(gate)
     open_gate(gate)
     assert gate.acquire(blocking=False)

@@ -3,8 +3,8 @@
 A component takes a clock. ``SystemClock`` is the real one; ``threadkit.testing.VirtualClock`` drives the same blocking
 threads through hours in milliseconds. Threads are started here too, because a virtual clock must know whom to wait for.
 
-A *gate* is a plain lock that is made closed (held). Whoever waits parks at the gate; whoever has news opens it. Any
-thread may open a gate, a signal handler too: releasing a lock takes no other lock.
+A *gate* is a lock that is made closed (held). Whoever waits parks at the gate; whoever has news opens it. Any thread
+may open a gate, a signal handler too: releasing a lock takes no other lock.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class Clock(Protocol):
 
     Example:
         >>> clock: Clock = SystemClock()
-        >>> gate = threading.Lock()
-        >>> gate.acquire()
-        True
+        >>> gate = clock.gate()
         >>> clock.park(gate, clock.monotonic() + 0.001)    # nobody opens it in time
         False
     """
@@ -56,11 +54,15 @@ class Clock(Protocol):
         """Return the wall clock's time, aware and in UTC; it may be set forward or back."""
         ...
 
+    def gate(self) -> Gate:
+        """Return a new gate that nobody has opened yet."""
+        ...
+
     def park(self, gate: Gate, deadline: float | None) -> bool:
         """Wait until ``gate`` opens or ``monotonic()`` reaches ``deadline``.
 
         Args:
-            gate: a gate that only this thread waits at.
+            gate: a gate of this clock that only this thread waits at.
             deadline: absolute, in seconds of ``monotonic()``; None is no limit.
 
         Returns:
@@ -76,13 +78,6 @@ class Clock(Protocol):
             BaseException: Ctrl-C, say, has struck while the thread was coming up; that runs all the same.
         """
         ...
-
-
-def closed_gate() -> Gate:
-    """Return a new gate that nobody has opened yet."""
-    gate = threading.Lock()
-    gate.acquire()
-    return gate
 
 
 def open_gate(gate: Gate) -> None:
@@ -121,6 +116,12 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the current time in UTC."""
         return datetime.now(UTC)
+
+    def gate(self) -> Gate:
+        """Return a new gate that nobody has opened yet: a plain lock."""
+        gate = threading.Lock()
+        gate.acquire()
+        return gate
 
     def park(self, gate: Gate, deadline: float | None) -> bool:
         """Wait at the gate, really."""

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from threadkit._clock import Clock, closed_gate
+from threadkit._clock import Clock
 
 _LONG = 1.0  # seconds after which a worker that was hit by an error is well again
 
@@ -79,7 +79,7 @@ class Crew:
                 _logger.exception("worker %s_%d was hit by an error and goes on", self._name, number)
             blows = 0 if self._clock.monotonic() - began > _LONG else blows + 1
             if blows > 1:  # one is an accident; two are likely to be followed by more, which must not fill the log
-                self._clock.park(closed_gate(), self._clock.monotonic() + _LONG)
+                self._clock.park(self._clock.gate(), self._clock.monotonic() + _LONG)
         with self._lock:
             self._threads.pop(number, None)
             is_empty = not self._threads

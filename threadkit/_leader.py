@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from threadkit import _arguments
 from threadkit._checkup import Checkup
-from threadkit._clock import SYSTEM_CLOCK, Clock, closed_gate, deadline_after
+from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._composite import Composite
 from threadkit._entry import Entry
@@ -278,7 +278,7 @@ class Leader(BaseComponent, Composite):
         """Wait as long as it takes. A join() of the user's may give up at once, so there is a pause before the next."""
         for component in components:
             while not component.join():
-                self._clock.park(closed_gate(), self._clock.monotonic() + self._retry)
+                self._clock.park(self._clock.gate(), self._clock.monotonic() + self._retry)
 
 
 def _threads_of(component: Component) -> list[threading.Thread]:

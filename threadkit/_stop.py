@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from threadkit import _arguments, _fork
-from threadkit._clock import SYSTEM_CLOCK, Clock, closed_gate, deadline_after
+from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
 from threadkit._stopper import ensure_stopper, run_soon
 from threadkit._timer import Timer
 from threadkit._verdicts import Stopping
@@ -138,7 +138,7 @@ class StopToken:
         if self._cause() is not None:
             return True
         deadline = _earlier(deadline_after(self._clock, seconds), self._expiry())
-        gate = closed_gate()
+        gate = self._clock.gate()
         for token in self._lineage:
             token._gates.enter(gate)
         try:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from threadkit._clock import Clock, Gate, closed_gate, open_gate
+from threadkit._clock import Clock, Gate, open_gate
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Waiters:
         """Wait until ``done()`` or the deadline; return ``done()``."""
         if done():
             return True
-        gate = closed_gate()
+        gate = clock.gate()
         self.enter(gate)
         try:
             if not done():
@@ -93,7 +93,7 @@ class Condition:
     def wait_until(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
         """Give the lock up until ``predicate()`` is true or the deadline has passed; return ``predicate()``."""
         while not predicate():
-            gate = closed_gate()
+            gate = self._clock.gate()
             self._gates.append(gate)
             try:
                 self._lock.release()  # in here, since an interrupt may come with its return
@@ -191,7 +191,7 @@ class Bell:
         Returns:
             False when the deadline passed and nobody rang; else True: look for work again.
         """
-        gate = closed_gate()
+        gate = self._clock.gate()
         self._idle.append(gate)
         try:
             rung = bool(ready()) or self._clock.park(gate, deadline)
@@ -252,7 +252,7 @@ class Channel(Generic[T]):
 
 def outcome_of(future: Future[T], clock: Clock) -> T:
     """Park until a future is settled; return its result, or raise its exception."""
-    gate = closed_gate()
+    gate = clock.gate()
     future.add_done_callback(lambda _: open_gate(gate))
     clock.park(gate, None)
     return future.result()

@@ -11,7 +11,7 @@ import pytest
 from helpers import PATIENCE, Gate
 
 from threadkit import Clock, SystemClock
-from threadkit._clock import closed_gate, deadline_after, open_gate
+from threadkit._clock import deadline_after, open_gate
 from threadkit.testing import VirtualClock
 
 LONG = 3600.0
@@ -44,7 +44,7 @@ def test_now_is_aware_and_in_utc(clock: Clock) -> None:
 def test_open_gate_is_passed_at_once(clock: Clock) -> None:
     """At an open gate nobody waits, with and without a limit."""
     for deadline in (None, clock.monotonic() + LONG):
-        gate = closed_gate()
+        gate = clock.gate()
         open_gate(gate)
         assert clock.park(gate, deadline) is True
         assert gate.locked()  # who passes closes it: the next one would wait
@@ -52,7 +52,7 @@ def test_open_gate_is_passed_at_once(clock: Clock) -> None:
 
 def test_deadline_in_the_past(clock: Clock) -> None:
     """Where the time is over already a closed gate is not waited at, and an open one still counts."""
-    gate = closed_gate()
+    gate = clock.gate()
     assert clock.park(gate, clock.monotonic()) is False
     assert clock.park(gate, clock.monotonic() - LONG) is False
     open_gate(gate)
@@ -62,7 +62,7 @@ def test_deadline_in_the_past(clock: Clock) -> None:
 def test_gate_that_nobody_opens(clock: Clock) -> None:
     """Whoever is parked at a gate that stays closed goes on when the time is over, and is told that it was."""
     passed: list[bool] = []
-    thread = clock.spawn(lambda: passed.append(clock.park(closed_gate(), clock.monotonic() + 0.01)), "test-parked")
+    thread = clock.spawn(lambda: passed.append(clock.park(clock.gate(), clock.monotonic() + 0.01)), "test-parked")
     if isinstance(clock, VirtualClock):
         clock.wait_for_sleepers(1)
         clock.advance(0.01)
@@ -73,7 +73,7 @@ def test_gate_that_nobody_opens(clock: Clock) -> None:
 @pytest.mark.parametrize("limit", [None, LONG])
 def test_gate_that_is_opened_later(clock: Clock, limit: float | None) -> None:
     """Whoever is parked goes on when another thread opens the gate."""
-    gate, waits = closed_gate(), Gate()
+    gate, waits = clock.gate(), Gate()
 
     def wait() -> None:
         waits.open()
@@ -89,7 +89,7 @@ def test_gate_that_is_opened_later(clock: Clock, limit: float | None) -> None:
 
 def test_gate_may_be_opened_twice(clock: Clock) -> None:
     """Opening a gate that is open changes nothing."""
-    gate = closed_gate()
+    gate = clock.gate()
     open_gate(gate)
     open_gate(gate)
     assert clock.park(gate, None) is True

@@ -9,7 +9,6 @@ package is traced only by its name.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +16,12 @@ from typing import Any
 import frontrun
 import pytest
 
-from threadkit import _stop, _waiting
+from threadkit import SystemClock
 
 
 @pytest.fixture(autouse=True)
 def _gates_that_nobody_owns(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_stop, _waiting):
-        monkeypatch.setattr(module, "closed_gate", functools.partial(threading.Semaphore, 0))
+    monkeypatch.setattr(SystemClock, "gate", lambda clock: threading.Semaphore(0))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 Every wait of threadkit parks at a gate on its clock, and every thread of threadkit is started by its clock. So this
 clock knows whom it drives, and whether each of them is parked: a thread is parked while its gate is registered here
-*and still closed*. Whoever wakes a thread opens its gate, and from that moment on the thread counts as running, long
+*and was not opened*. Whoever wakes a thread opens its gate, and from that moment on the thread counts as running, long
 before the operating system lets it run. There is nothing to guess and nothing to sleep for.
 """
 
@@ -21,6 +21,28 @@ from threadkit import Clock, Gate, triggers
 
 _PATIENCE = 5.0  # real seconds that a driven thread may run before advance() gives up on it
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class _Gate:
+    """A lock that says that it was opened until whoever passes has left it.
+
+    A plain lock would not do: it is taken, and so looks closed again, before its thread has been let run.
+    """
+
+    __slots__ = ("_lock", "acquire", "is_open")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.acquire = self._lock.acquire
+        self.is_open = False  # written by who opens, before the lock; unset by who has passed, with the clock's lock
+
+    def release(self) -> None:
+        self.is_open = True
+        self._lock.release()
+
+    def locked(self) -> bool:
+        return not self.is_open
 
 
 class _Parked:
@@ -77,12 +99,19 @@ class VirtualClock:
         with self._changed:
             return self._now()
 
+    def gate(self) -> Gate:
+        """Return a new gate that nobody has opened yet."""
+        return _Gate()
+
     def park(self, gate: Gate, deadline: float | None) -> bool:
         """Wait until the gate opens, or until the clock is moved to the deadline."""
         thread = threading.current_thread()
         with self._changed:
             if deadline is not None and deadline <= self._monotonic:
-                return gate.acquire(blocking=False)
+                try:
+                    return gate.acquire(blocking=False)
+                finally:
+                    _leave(gate)
             parked = self._parked[thread] = _Parked(gate, deadline)
             self._changed.notify_all()
             is_driven = thread in self._driven
@@ -94,6 +123,7 @@ class VirtualClock:
         finally:
             with self._changed:
                 del self._parked[thread]
+                _leave(gate)
         return not parked.timed_out
 
     def _acquire_impatiently(self, gate: Gate, deadline: float) -> None:
@@ -246,6 +276,11 @@ class VirtualClock:
             f"not every thread on the virtual clock is parked after {_PATIENCE:g} real seconds; "
             "wait on the clock (a token, a job, a run) instead of on something real\n" + "\n".join(lines)
         )
+
+
+def _leave(gate: Gate) -> None:
+    if isinstance(gate, _Gate):
+        gate.is_open = False
 
 
 def _in_seconds(value: float | timedelta | str) -> float:
