@@ -29,6 +29,8 @@ COVERAGE = Path(".nox", ".coverage")
 # What tests/test_packaging.py and the imports of all programs started here go by.
 INSTALLED = {"PYTHONSAFEPATH": "1", "THREADKIT_TESTED_AS": "wheel"}
 TESTED: list[str] = []
+# The tests of one file stay together: some share a server or a cluster.
+PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 
 
 def install(session: nox.Session, *groups: str, extras: str = "[cron,dask,loky,rich]") -> None:
@@ -66,14 +68,17 @@ def build(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
-    """Run the tests, measuring coverage. Arguments go to pytest."""
+    """Run the tests, measuring coverage, and what CPython's own tests ask of a thread pool. Arguments go to pytest."""
     install(session, "tests")
     data = COVERAGE / str(session.python)
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     env = {**INSTALLED, "COVERAGE_FILE": str((data / ".coverage").resolve())}
     rest = ("--ignore=tests/docs", "--ignore=tests/races")
-    session.run("coverage", "run", "-m", "pytest", *rest, *session.posargs, env=env)
+    session.run("coverage", "run", "-m", "pytest", *rest, *(session.posargs or PARALLEL), env=env)
+    if not session.posargs:
+        # 5 says that there was nothing to run: most interpreters come without these tests, and the summary says so.
+        session.run("pytest", "tests/cpython", env=INSTALLED, success_codes=[0, 5])
     TESTED.append(str(session.python))
 
 
@@ -88,26 +93,9 @@ def races(session: nox.Session) -> None:
     install(session, "tests")
     if not any(Path(session.bin).glob("frontrun*")):
         session.skip("NOT explored: the races. There is no frontrun for this Python.")
-    arguments = session.posargs or ["tests/races"]
-    session.run(
-        "frontrun",
-        "pytest",
-        "-p",
-        "no:threadkit",
-        "--timeout=600",
-        "-o",
-        "faulthandler_timeout=500",
-        *arguments,
-        env=INSTALLED,
-    )
-
-
-@nox.session(python=PYTHONS, requires=["build"])
-def cpython(session: nox.Session) -> None:
-    """Ask of BoundedExecutor what CPython's own tests ask of a thread pool, where the interpreter comes with them."""
-    install(session, "tests")
-    # 5 says that there was nothing to run: most builds come without these tests, and the summary says so.
-    session.run("pytest", "tests/cpython", *session.posargs, env=INSTALLED, success_codes=[0, 5])
+    arguments = session.posargs or [*PARALLEL[:2], "tests/races"]
+    patience = ("--timeout=600", "-o", "faulthandler_timeout=500")
+    session.run("frontrun", "pytest", "-p", "no:threadkit", *patience, *arguments, env=INSTALLED)
 
 
 @nox.session(requires=["tests"])
@@ -176,7 +164,8 @@ def lowest(session: nox.Session) -> None:
     project = PYPROJECT["project"]
     wanted = chain(project["dependencies"], *project["optional-dependencies"].values())
     session.install(*(requirement.replace(">=", "==") for requirement in wanted))
-    session.run("pytest", "--ignore=tests/docs", "--ignore=tests/races", *session.posargs, env=INSTALLED)
+    rest = ("--ignore=tests/docs", "--ignore=tests/races")
+    session.run("pytest", *rest, *(session.posargs or PARALLEL), env=INSTALLED)
 
 
 @nox.session(default=False, requires=["build"])
