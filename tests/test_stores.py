@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from helpers import HOST
 
 from threadkit import DuplicateName, JobState, StoreError, WorkQueue
 from threadkit import _fork as fork
 from threadkit._records import JobRecord
-from threadkit.stores import JobStore, MemoryStore
+from threadkit._storing import JobStore
+from threadkit.stores import MemoryStore
 
 P, R, C = JobState.PENDING, JobState.RUNNING, JobState.COMPLETED
 numbers = itertools.count(1)
@@ -18,7 +20,7 @@ numbers = itertools.count(1)
 @pytest.fixture
 def store() -> JobStore:
     made = MemoryStore()
-    made.open(keep=3)
+    made.open(3, HOST)
     return made
 
 
@@ -188,6 +190,6 @@ def test_a_child_begins_anew(store, monkeypatch):
     """In a forked child a store may be opened again, and is empty then."""
     put(store, job())
     monkeypatch.setattr(fork, "_generation", fork.generation() + 1)
-    store.open(keep=3)
+    store.open(3, HOST)
     assert store.records() == []
     assert sum(store.counts().values()) == 0

@@ -7,9 +7,9 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 1                _lease _systemd _tally _request _unread
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
-    floor 3                _restarts _pulse _budget _checkup _pace
+    floor 3                _restarts _pulse _budget _checkup _pace _storing
     floor 4  the waist     _component stores _resources _postoffice _lane _run _setback _job _handlers
-    floor 4                _plant _engine_call _steward _body _coroutines
+    floor 4                _plant _engine_call _steward _body _coroutines _jobtimes
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 5                _dask
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence

@@ -157,7 +157,9 @@ class Reception(Waitlist):
             handler.concurrency, handler.rate, handler.serial_by = concurrency, rate, serial_by
             self._set_limits(handler)
 
-        self._clear_shelf(self._handlers.define(name, func, prepare))
+        handler = self._handlers.define(name, func, prepare)
+        self._serve()
+        self._clear_shelf(handler)
 
     def submit(
         self,
@@ -200,19 +202,18 @@ class Reception(Waitlist):
             ValueError: an argument is out of range; or both ``delay`` and ``at`` are given.
         """
         job = self._make(name_or_handler, payload)
-        due: float | None = None
         # What is the very default needs no look; so whatever is refused is seen, and the common case costs little.
         if delay is not _ZERO or at is not None or expires is not None:
-            due = self._set_times(job, delay, at, expires)
+            self._set_times(job, delay, at, expires)
         if priority is not _ZERO or retry is not None or timeout is not None:
             self._set_rules(job, priority, retry, timeout)
         if key is not None or on_conflict is not _RETURN:
             holder = self._set_key(job, key, on_conflict)
             if holder is not None:
                 return holder
-        if not self._permits.take_now() and not self._make_room(job, due):
+        if not self._permits.take_now() and not self._make_room(job):
             return self._run_here(job, on_conflict)
-        return self._take_in(job, due, on_conflict)
+        return self._take_in(job, on_conflict)
 
     async def asubmit(
         self, name_or_handler: str | Callable[..., Any], payload: Any = None, **options: Unpack[SubmitOptions]
@@ -226,7 +227,7 @@ class Reception(Waitlist):
             Closed, Full, UnknownHandler, DuplicateName, ForkedError, TypeError, ValueError: as ``submit()``.
         """
         job = self._make(name_or_handler, payload)
-        due = self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
+        self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
         self._set_rules(job, options.get("priority", _ZERO), options.get("retry"), options.get("timeout"))
         on_conflict = options.get("on_conflict", _RETURN)
         holder = self._set_key(job, options.get("key"), on_conflict)
@@ -234,12 +235,12 @@ class Reception(Waitlist):
             return holder
         if not self._permits.take_now():
             if self._on_full in {"reject", "drop_oldest"}:
-                self._make_room(job, due)
+                self._make_room(job)
             else:
                 self._refuse_own_job("asubmit()")
                 if not await self._permits.take_on_loop(lambda: self._closing):
                     raise Closed(self.kind, self.name)
-        return self._take_in(job, due, on_conflict)
+        return self._take_in(job, on_conflict)
 
     def submit_many(self, name_or_handler: str | Callable[..., Any], payloads: Iterable[Any]) -> list[Job]:
         """Submit a job for each payload, in order.
@@ -271,8 +272,8 @@ class Reception(Waitlist):
 
     def _set_times(
         self, job: Job, delay: float | timedelta, at: datetime | None, expires: float | timedelta | None
-    ) -> float | None:
-        """Look at these, and return when the job may run, if that is not now."""
+    ) -> None:
+        """Look at these, and note when the job may run, if that is not now."""
         now = self._clock.monotonic()
         limit = None if expires is None else _arguments.timeout(expires, "expires")
         if limit is not None:
@@ -282,7 +283,9 @@ class Reception(Waitlist):
             if seconds:
                 raise ValueError(f"delay and at exclude each other, but are {delay!r} and {at!r}")
             seconds = (_arguments.instant(at, "at") - self._clock.now()).total_seconds()
-        return now + seconds if seconds > 0 else None
+        if seconds > 0:
+            job.due = now + seconds
+            job.state = SCHEDULED
 
     def _set_rules(self, job: Job, priority: int, retry: Retry | None, timeout: float | timedelta | None) -> None:
         if isinstance(priority, bool) or not isinstance(priority, int):
@@ -305,7 +308,7 @@ class Reception(Waitlist):
             raise DuplicateName("job", job.key)
         return holder
 
-    def _make_room(self, job: Job, due: float | None) -> bool:
+    def _make_room(self, job: Job) -> bool:
         """Get a permit although there is none, as the policy says; False: run the job here and now."""
         if self._on_full == "block":
             if is_on_event_loop():
@@ -321,17 +324,15 @@ class Reception(Waitlist):
                     raise Full(self.kind, self.name, self._maxsize)
                 self._drop(oldest)
             return True
-        if self._on_full == "reject" or due is not None or is_on_event_loop():
+        if self._on_full == "reject" or job.due is not None or is_on_event_loop():
             raise Full(self.kind, self.name, self._maxsize)
         handler: Handler = job.handler
         if handler.func is None or handler.limits is not None:
             raise Full(self.kind, self.name, self._maxsize)
         return False
 
-    def _take_in(self, job: Job, due: float | None, on_conflict: OnConflict) -> Job:
+    def _take_in(self, job: Job, on_conflict: OnConflict) -> Job:
         """Add a job that has a permit."""
-        if due is not None:
-            job.state = SCHEDULED
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":  # it has come this very moment
@@ -340,12 +341,11 @@ class Reception(Waitlist):
             self._cancel(holder, "was replaced")
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
+        is_due = job.due is None
         try:
-            if job.expires_at is not None:
-                self._call_at(job.expires_at, self._expire, job)
-            if due is not None:
-                self._call_at(due, self._promote, job)
-            else:
+            if not is_due or job.expires_at is not None:
+                self._times.note(job)
+            if is_due:
                 self._store.push(job)
                 self._bell.ring()
         except RuntimeError:  # no thread is to be had for the timer: nothing half-submitted stays behind
@@ -359,13 +359,13 @@ class Reception(Waitlist):
         """Undo a submit; return False where the job runs already, and the submit stands."""
         if not self._store.remove(job):
             return False
-        self._forget_calls(job)
+        self._times.forget(job)
         self._permits.give()
         return True
 
     def _run_here(self, job: Job, on_conflict: OnConflict) -> Job:
         """Run a job in the thread that submits it."""
-        self._owe_permit()  # as every job that waits has one, which it gives back as it begins
+        self._permits.owe()  # as every job that waits has one, which it gives back as it begins
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":

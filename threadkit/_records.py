@@ -132,6 +132,7 @@ class JobRecord:
         "begun",
         "created",
         "delay",
+        "due",
         "entries",
         "errors",
         "expires_at",
@@ -185,12 +186,17 @@ class JobRecord:
         self.started: float | None = None
         self.finished: float | None = None
         # Moments of the clock's monotonic(), and the last delay, in seconds.
+        self.due: float | None = None  # when it may run, if it waits for that
         self.expires_at: float | None = None
         self.first_begun: float | None = None
         self.begun: float = 0.0
         self.delay: float = 0.0
         self.value: Any = None  # what the handler returned
         self.why: str = ""  # why it has no result
+
+    def renew(self) -> None:
+        """Forget how often and how soon it was tried: it begins again."""
+        self.attempts, self.delay, self.first_begun = 0, 0.0, None
 
     def make_notes(self) -> dict[str, Any]:
         """Return the notes, making them first if need be. One thread at a time MUST call it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -124,8 +123,7 @@ class WorkQueue(Dispatcher, Reception):
             ValueError: there is no such state.
         """
         self._refuse_forked()
-        wanted = None if state is None else JobState(state)
-        return [cast("Job", record) for record in self._store.records() if wanted is None or record.state is wanted]
+        return cast("list[Job]", self._store.records(None if state is None else JobState(state)))
 
     def dead_letters(self) -> list[Job]:
         """Return the jobs whose last attempt failed."""
@@ -140,8 +138,7 @@ class WorkQueue(Dispatcher, Reception):
         job = self.get(job_id)
         if job is None or job.state is not PENDING:
             return None
-        place = _place(job)
-        return sum(1 for other in self.jobs(PENDING) if _place(other) < place)
+        return self._store.position(job)
 
     def stats(self) -> QueueStats:
         """Return the figures, as of one moment: ``submitted`` is the sum over the nine states."""
@@ -269,8 +266,3 @@ class WorkQueue(Dispatcher, Reception):
     ) -> None:
         super().__exit__(exc_type, exc, traceback)
         self.close()
-
-
-def _place(job: Job) -> tuple[int, float, int]:
-    """Return what pending jobs are sorted by. One that was never in the line stands at its end."""
-    return -job.priority, job.turn or math.inf, job.number

@@ -1,4 +1,4 @@
-"""Where a queue keeps its jobs: the protocol ``JobStore``, and ``MemoryStore``.
+"""Where a queue keeps its jobs: in memory or in a file.
 
 A store decides who is first. Whatever several want to do to the same job (run it, cancel it, let it expire), they ask
 the store to *move* it, and it grants that to one of them. What counts as done is what the store has accepted.
@@ -8,116 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
 from collections import deque
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 from threadkit import _fork
+from threadkit._clock import Clock
 from threadkit._errors import StoreError
 from threadkit._ledger import Ledger
-from threadkit._records import FINISHED, PENDING, SCHEDULED, JobRecord, JobState
+from threadkit._permits import Permits
+from threadkit._records import FINISHED, PENDING, RETRYING, SCHEDULED, JobRecord, JobState
+from threadkit._storing import Host, JobStore
 
 __all__ = ["JobStore", "MemoryStore"]
-
-
-class JobStore(Protocol):
-    """What a queue asks of its store. Records go in, claims come out. Any thread may call.
-
-    A store that writes to a disk returns from ``add()``, ``move()`` and ``settle()`` when that is safe. It may hold a
-    ``settle()`` back until the same thread's next ``claim()`` and write both at once, as long as nobody sees the first
-    before.
-
-    Example:
-        >>> from threadkit import WorkQueue
-        >>> store = MemoryStore()
-        >>> WorkQueue(store=store).work_left()
-        0
-    """
-
-    durable: ClassVar[bool]
-    """Whether jobs outlive the process; it decides what a queue does with waiting jobs when it stops."""
-
-    def open(self, keep: int) -> None:
-        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
-
-        Raises:
-            StoreError: another queue uses it.
-        """
-        ...
-
-    def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
-        """Take a new job in, unless an unfinished one has its key. It is not ready before ``push()``.
-
-        Args:
-            record: the job.
-            replace: take it in anyway; the key is its own from now on.
-
-        Returns:
-            the unfinished job that has, or had, the same key.
-        """
-        ...
-
-    def remove(self, record: JobRecord) -> bool:
-        """Take a job out that has not begun, as if it had never been there; False where it has."""
-        ...
-
-    def push(self, record: JobRecord, *, front: bool = False) -> None:
-        """Put a pending job into the line, behind those of its priority or in front of them."""
-        ...
-
-    def pull(self, record: JobRecord) -> bool:
-        """Take a job out of the line; return False where it is not there."""
-        ...
-
-    def claim(self) -> JobRecord | None:
-        """Take the next job out of the line; None where it is empty. It stays pending until it is moved."""
-        ...
-
-    def claim_oldest(self) -> JobRecord | None:
-        """Take the job out of the line that has stood there longest, whatever its priority."""
-        ...
-
-    def has_ready(self) -> bool:
-        """Return whether there is a job in the line."""
-        ...
-
-    def move(
-        self, record: JobRecord, before: JobState, after: JobState, at: float | None = None, why: str = ""
-    ) -> bool:
-        """Move a job to another state; return False, and do nothing, where it is not in the first one."""
-        ...
-
-    def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
-        """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
-        ...
-
-    def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
-        """Move a job that has stopped running to another state, or to its fate; return which."""
-        ...
-
-    def revive(self, record: JobRecord) -> bool:
-        """Make a dead letter pending again; False where it is none, or has been forgotten.
-
-        Raises:
-            DuplicateName: an unfinished job has its key.
-        """
-        ...
-
-    def get(self, job_id: str) -> JobRecord | None:
-        """Return a job, unless it is unknown or has been forgotten."""
-        ...
-
-    def holder(self, key: str) -> JobRecord | None:
-        """Return the unfinished job that has a key."""
-        ...
-
-    def records(self) -> list[JobRecord]:
-        """Return all jobs that are remembered, in the order of their coming."""
-        ...
-
-    def counts(self) -> dict[JobState, int]:
-        """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
-        ...
 
 
 class MemoryStore:
@@ -135,7 +39,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._generation: int | None = None
 
-    def open(self, keep: int) -> None:
+    def open(self, keep: int, host: Host) -> None:  # noqa: ARG002 - it has nothing to ask
         """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
 
         Raises:
@@ -155,6 +59,20 @@ class MemoryStore:
         self._lines: tuple[deque[JobRecord], ...] = ()
         self._line_of: dict[int, deque[JobRecord]] = {}
         self._lines_lock = threading.RLock()  # guards the making of lines; reentrant for finalizers that submit
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+    def room(self, clock: Clock, maxsize: float) -> Permits:
+        """Return permits of which each job that waits already has one."""
+        permits = Permits(clock, maxsize)
+        counts = self._ledger.snapshot()
+        for _ in range(counts[SCHEDULED] + counts[PENDING] + counts[RETRYING]):
+            permits.owe()
+        return permits
+
+    def serve(self, free: frozenset[str], limited: frozenset[str]) -> None:
+        """Do nothing: the queue puts aside what it has no handler for."""
 
     def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
         """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
@@ -221,6 +139,9 @@ class MemoryStore:
             if self.pull(oldest):
                 return oldest
 
+    def unclaim(self) -> None:
+        """Do nothing: nothing is claimed ahead."""
+
     def has_ready(self) -> bool:
         """Return whether there is a job in the line."""
         return any(self._lines)
@@ -237,6 +158,9 @@ class MemoryStore:
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
         """Decide where a running job will go when it stops running; False where it does not run, or that is decided."""
         return self._ledger.condemn(record, fate, why)
+
+    def check(self, value: Any) -> None:
+        """Do nothing: whatever it is, it can be kept."""
 
     def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
         """Move a job that has stopped running to another state, or to its fate; return which."""
@@ -261,9 +185,18 @@ class MemoryStore:
         """Return the unfinished job that has a key."""
         return self._ledger.holder(key)
 
-    def records(self) -> list[JobRecord]:
-        """Return all jobs that are remembered, in the order of their coming."""
-        return list(self._table.copy().values())
+    def records(self, state: JobState | None = None) -> list[JobRecord]:
+        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
+        return [record for record in self._table.copy().values() if state is None or record.state is state]
+
+    def in_hand(self) -> list[JobRecord]:
+        """Return all jobs that are remembered."""
+        return self.records()
+
+    def position(self, record: JobRecord) -> int:
+        """Return how many pending jobs come before this one. Linear in the number of jobs that are remembered."""
+        place = _place(record)
+        return sum(_place(other) < place for other in self.records(PENDING))
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
@@ -295,3 +228,8 @@ class MemoryStore:
         except ValueError:
             return False
         return True
+
+
+def _place(record: JobRecord) -> tuple[int, float, int]:
+    """Return what pending jobs are sorted by. One that was never in the line stands at its end."""
+    return -record.priority, record.turn or math.inf, record.number

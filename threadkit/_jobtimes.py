@@ -1,0 +1,148 @@
+"""When waiting jobs are called: ``Calendar`` has a timer entry for each, ``Alarm`` has one for all of a store's.
+
+Nothing is called before ``open()``: a queue takes jobs in before its start, and until then has no thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from threadkit._clock import Clock
+from threadkit._records import UNFINISHED, JobRecord
+from threadkit._timer import Entry, Timer
+
+
+class Times(Protocol):
+    """What a queue needs to know of either."""
+
+    def note(self, record: JobRecord) -> None:
+        """Have a job called when it is due, and when it expires.
+
+        Raises:
+            RuntimeError: no thread is to be had for the timer.
+        """
+        ...
+
+    def forget(self, record: JobRecord) -> None:
+        """Do not call a job any more."""
+        ...
+
+    def open(self) -> None:
+        """Begin: the queue starts.
+
+        Raises:
+            RuntimeError: no thread is to be had for the timer.
+        """
+        ...
+
+    def moved(self, timer: Timer, shift: float) -> Times:
+        """Return the same on another timer, whose clock is ahead by so much; before ``open()``."""
+        ...
+
+
+class Calendar:
+    """The times of jobs in memory.
+
+    Args:
+        timer: what calls.
+        promote: called with a job when it is due.
+        expire: called with a job when it is too late for it.
+    """
+
+    def __init__(self, timer: Timer, promote: Callable[[JobRecord], None], expire: Callable[[JobRecord], None]) -> None:
+        self._timer = timer
+        self._promote = promote
+        self._expire = expire
+        self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
+        self._lock = threading.RLock()  # guards _early: what waits for open()
+
+    def note(self, record: JobRecord) -> None:
+        """Have a job called when it is due, and when it expires; see ``Times``."""
+        if record.expires_at is not None:
+            self._at(record.expires_at, self._expire, record)
+        if record.due is not None:
+            self._at(record.due, self._promote, record)
+
+    def forget(self, record: JobRecord) -> None:
+        """Do not call a job any more."""
+        entries, record.entries = record.entries, ()
+        for entry in entries:
+            self._timer.cancel(entry)
+
+    def open(self) -> None:
+        """Begin, with the jobs that wait already; see ``Times``."""
+        with self._lock:
+            early, self._early = self._early or [], None
+        for due, callback, record in early:
+            if record.state in UNFINISHED:
+                self._at(due, callback, record)
+
+    def moved(self, timer: Timer, shift: float) -> Calendar:
+        """Return the same on another timer, whose clock is ahead by so much."""
+        twin = Calendar(timer, self._promote, self._expire)
+        twin._early = [(due + shift, callback, record) for due, callback, record in self._early or ()]
+        return twin
+
+    def _at(self, due: float, callback: Callable[[Any], None], record: JobRecord) -> None:
+        with self._lock:
+            if self._early is not None:
+                self._early.append((due, callback, record))
+                return
+        record.entries += (self._timer.at(due, callback, record),)
+
+
+class Alarm:
+    """The times of jobs whose store keeps them: one entry, for the first of them.
+
+    Args:
+        clock: where time comes from.
+        timer: what rings.
+        tend: does what is due, and returns the moment at which to ring again.
+    """
+
+    def __init__(self, clock: Clock, timer: Timer, tend: Callable[[], float]) -> None:
+        self._clock = clock
+        self._timer = timer
+        self._tend = tend
+        self._lock = threading.RLock()  # guards the two below; taken before the timer's own
+        self._is_open = False
+        self._entry: Entry | None = None
+
+    def note(self, record: JobRecord) -> None:
+        """Ring for a job as well; see ``Times``."""
+        for moment in (record.expires_at, record.due):
+            if moment is not None:
+                self._set(moment)
+
+    def forget(self, record: JobRecord) -> None:
+        """Do nothing: to ring once for nothing does no harm."""
+
+    def open(self) -> None:
+        """Begin, by looking at once; see ``Times``."""
+        with self._lock:
+            self._is_open = True
+        self._set(self._clock.monotonic())
+
+    def moved(self, timer: Timer, shift: float) -> Alarm:  # noqa: ARG002 - the store's times are not the clock's
+        """Return the same on another timer."""
+        return Alarm(self._clock, timer, self._tend)
+
+    def _set(self, moment: float) -> None:
+        """Ring at a moment, unless it rings before that."""
+        with self._lock:
+            if not self._is_open or (self._entry is not None and self._entry[0] <= moment):
+                return
+            before, self._entry = self._entry, None
+            if before is not None:
+                self._timer.cancel(before)
+            self._entry = self._timer.at(moment, self._ring)
+
+    def _ring(self, _: object) -> None:
+        with self._lock:
+            self._entry = None
+        moment = self._tend()
+        with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
+            self._set(moment)
