@@ -162,11 +162,24 @@ class Dispatcher(Waitlist):
             failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         if (job.timeout is not None or handler.timeout is not None) and not isinstance(failure, Discard):
             failure = self._lateness(job, failure) or failure
-        if failure is None:
+        if failure is None and (self._shared is None or self._is_kept(job)):
             self._settle(job, COMPLETED, None)
-        else:
+        elif failure is not None:
             job.value = None
             self._judge(job, failure)
+
+    def _is_kept(self, job: Job) -> bool:
+        """Look whether the result can be kept; where it cannot the job has failed, and would again."""
+        try:
+            self._store.check(job)
+        except Exception as error:  # the border of user code: a codec
+            failure = TypeError(f"the result cannot be kept: {error}")
+            failure.__cause__ = error
+            job.value = None
+            job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
+            self._settle(job, FAILED, failure)
+            return False
+        return True
 
     def _lateness(self, job: Job, failure: BaseException | None) -> TimeoutError | None:
         """Return an error where the attempt took too long."""

@@ -82,7 +82,7 @@ class Handlers:
     def declare(self, name: str) -> Handler:
         """Know a name from now on."""
         with self._lock:
-            return self._by_name.setdefault(name, self._strangers.pop(name, None) or Handler(name))
+            return self._by_name.setdefault(name, self._strangers.pop(name, Handler(name)))
 
     def meet(self, name: str) -> Handler:
         """Return the handler of a job that came by another way; its name is not thereby known."""

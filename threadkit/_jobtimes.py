@@ -38,6 +38,10 @@ class Times(Protocol):
         """
         ...
 
+    def look_within(self, seconds: float) -> None:
+        """Look within so many seconds whether anything is due."""
+        ...
+
     def moved(self, timer: Timer, shift: float) -> Times:
         """Return the same on another timer, whose clock is ahead by so much; before ``open()``."""
         ...
@@ -79,6 +83,9 @@ class Calendar:
         for due, callback, record in early:
             if record.state in UNFINISHED:
                 self._at(due, callback, record)
+
+    def look_within(self, seconds: float) -> None:
+        """Do nothing: each job has its own entry."""
 
     def moved(self, timer: Timer, shift: float) -> Calendar:
         """Return the same on another timer, whose clock is ahead by so much."""
@@ -125,6 +132,10 @@ class Alarm:
         with self._lock:
             self._is_open = True
         self._set(self._clock.monotonic())
+
+    def look_within(self, seconds: float) -> None:
+        """Ring within so many seconds."""
+        self._set(self._clock.monotonic() + seconds)
 
     def moved(self, timer: Timer, shift: float) -> Alarm:  # noqa: ARG002 - the store's times are not the clock's
         """Return the same on another timer."""

@@ -160,6 +160,8 @@ class Reception(Waitlist):
         handler = self._handlers.define(name, func, prepare)
         self._serve()
         self._clear_shelf(handler)
+        if self._shared is not None:
+            self._bell.ring_all()  # its jobs may lie in the store
 
     def submit(
         self,
@@ -365,7 +367,7 @@ class Reception(Waitlist):
 
     def _run_here(self, job: Job, on_conflict: OnConflict) -> Job:
         """Run a job in the thread that submits it."""
-        self._permits.owe()  # as every job that waits has one, which it gives back as it begins
+        self._permits.take_anyway()  # as every job that waits has one, which it gives back as it begins
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":

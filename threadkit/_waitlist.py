@@ -76,9 +76,7 @@ class Waitlist(BaseComponent):
                 cast("Job", record)._lost = "belongs to the parent process"
             self._handlers = self._handlers.copy()
         if forked or not self._is_open:
-            self._store.open(
-                self._keep, Host(lambda: self._clock, self._restore, self._may_begin, self._on_news, self._on_trouble)
-            )
+            self._store.open(self._keep, self._new_host())
             self._is_open = True
             self._times: Times = self._new_times()
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
@@ -107,6 +105,16 @@ class Waitlist(BaseComponent):
             raise WouldBlock(call, "a job of its own queue", "another queue or thread")
 
     # -- what the store tells -----------------------------------------------------------------------------------------
+
+    def _new_host(self) -> Host:
+        return Host(
+            clock=lambda: self._clock,
+            restore=self._restore,
+            may_begin=self._may_begin,
+            tend_within=lambda seconds: self._times.look_within(seconds),
+            news=self._on_news,
+            trouble=self._on_trouble,
+        )
 
     def _new_times(self) -> Times:
         if self._shared is not None:

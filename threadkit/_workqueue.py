@@ -14,11 +14,12 @@ from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._memory import MemoryStore
 from threadkit._override import override
 from threadkit._reception import Reception, retry_of
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._storing import JobStore
 from threadkit.backoff import Retry
-from threadkit.stores import JobStore, MemoryStore
 
 _RETRY = Retry()
 

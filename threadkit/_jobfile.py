@@ -1,0 +1,284 @@
+"""``JobFile``: an open job file, its transactions, and the other processes that have it open.
+
+Two connections: one writes, by whoever leads the group commit, and one reads what is committed. Neither goes over a
+fork: a forked child neither uses nor closes them, since closing would tear down what its parent works with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from threadkit import _fork, _sqlite_file
+from threadkit._commit import GroupCommit, Piece
+from threadkit._errors import Closed, StoreError, ThreadkitError
+from threadkit._owners import LockFile
+from threadkit._transaction import Transaction
+from threadkit._wakeup import Doorbell, ring
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+Step = Callable[[Transaction], T]
+
+
+class JobFile:
+    """A file, open.
+
+    Args:
+        path: where it is; it is made if need be.
+        synchronous: ``"FULL"`` or ``"NORMAL"``.
+        patience: how many seconds to wait while another program holds it locked.
+        finish: a step that ends each transaction.
+        now: returns the POSIX time.
+        on_commit: told of each transaction that was committed, and of the counts where others committed something.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: str,
+        patience: float,
+        finish: Step[None],
+        now: Callable[[], float],
+        on_commit: Callable[[list[int], Transaction | None], None],
+    ) -> None:
+        import ctypes  # noqa: F401 - so that a forked child need not load it; see _strand()
+        import sqlite3
+
+        self.path = path
+        self.owner = 0
+        self.doorbell: Doorbell | None = None
+        self._patience = patience
+        self._synchronous = synchronous
+        self._finish = finish
+        self._now = now
+        self._on_commit = on_commit
+        self._commits: GroupCommit[Transaction] = GroupCommit(self._write)
+        # The leader's alone: what the file said when this process wrote last, and who else has it open.
+        self._version = -1
+        self._tally: list[int] = []
+        self._peers: list[str] = []
+        self._reading = threading.RLock()  # guards the reader, and is_open; nothing is called under it
+        self.is_open = False
+        if not LockFile.is_open(f"{path}-lock"):  # else it has been looked at, and reading it now would unlock it
+            if not os.path.lexists(path):
+                _sqlite_file.create(path)
+            _sqlite_file.examine(path)
+        self._lock = LockFile.of(f"{path}-lock")
+        try:
+            self._writer = self._connect()
+            self._reader = self._connect()
+            self._register()
+        except BaseException as error:
+            self._dispose()
+            if isinstance(error, sqlite3.Error):
+                raise _sqlite_file.explained(error, path) from error
+            raise
+        self.is_open = True
+        _open_files.add(self)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def run(self, step: Step[T]) -> T:
+        """Do a step in a transaction, and return what it returned when that is as safe as was asked for.
+
+        Raises:
+            StoreError: it could not be done, and nothing of it was.
+            Closed: the file has been closed.
+        """
+        return self._commits.run(step)
+
+    def post(self, step: Step[object]) -> int:
+        """Have a step done with the next that somebody waits for; return how many wait already."""
+        return self._commits.post(step)
+
+    def is_anything_posted(self) -> bool:
+        """Return whether there are steps that are not on the disk."""
+        return self._commits.is_anything_posted()
+
+    def _write(self, pieces: list[Piece[Transaction]]) -> None:
+        """Do steps in one transaction."""
+        import sqlite3
+
+        tx: Transaction | None = None
+        try:
+            for piece in pieces:
+                piece.error = None
+            tx = self._begin()
+            for piece in pieces:
+                try:
+                    piece.value = piece.work(tx)
+                except ThreadkitError as refusal:  # before it changed anything
+                    piece.error = refusal
+            self._commit(tx)
+        except Exception as error:
+            self._roll_back()
+            is_outer = (
+                isinstance(error, ThreadkitError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+            )
+            if not is_outer and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
+                for piece in pieces:
+                    self._write([piece])
+                return
+            for piece in pieces:
+                piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
+                piece.is_done = piece.gate is not None or not is_outer  # what was posted is tried again
+            return
+        except BaseException:  # Ctrl-C
+            if tx is None or self._writer.in_transaction:
+                self._roll_back()
+                raise
+            self._tell(tx, pieces)
+            raise
+        self._tell(tx, pieces)
+
+    def _begin(self) -> Transaction:
+        if not self.is_open:
+            raise Closed("job store", self.path, "its queue has ended; make a new queue")
+        execute = self._writer.execute
+        execute("BEGIN IMMEDIATE")
+        (version,) = execute("PRAGMA data_version").fetchone()
+        if version != self._version or not self._tally:  # another process has written
+            self._tally = list(execute("SELECT * FROM tally").fetchone())
+            self._peers = [
+                path
+                for (path,) in execute("SELECT doorbell FROM owner WHERE id != ? AND doorbell NOT NULL", (self.owner,))
+            ]
+            self._version = version
+            self._on_commit(self._tally, None)
+        return Transaction(self._writer, self._tally.copy(), self.owner, self._now())
+
+    def _commit(self, tx: Transaction) -> None:
+        self._finish(tx)
+        if tx.tally != self._tally:
+            tx.execute(_WRITE_TALLY, tx.tally)
+        tx.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        import sqlite3
+
+        self._tally = []
+        with contextlib.suppress(sqlite3.Error):  # SQLite has done it itself, or cannot; then the next begin tells
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+
+    def _tell(self, tx: Transaction, pieces: list[Piece[Transaction]]) -> None:
+        """What has been committed is true: tell everybody."""
+        self._tally = tx.tally
+        self._on_commit(tx.tally, tx)
+        for piece in pieces:
+            piece.is_done = True
+        if tx.news:
+            for path in self._peers:
+                ring(path)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what is committed, also after the file was closed.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        import sqlite3
+
+        if self._commits.is_anything_posted() and self.is_open:
+            self.run(lambda tx: None)
+        try:
+            with self._reading:
+                if self.is_open:
+                    return self._reader.execute(query, values).fetchall()
+            connection = self._connect()
+            try:
+                return connection.execute(query, values).fetchall()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise _sqlite_file.explained(error, self.path) from error
+
+    # -- others -------------------------------------------------------------------------------------------------------
+
+    def dead(self) -> list[int]:
+        """Return the owners that are in the file, and whose processes are dead."""
+        return [owner for (owner,) in self.read("SELECT id FROM owner") if not self._lock.is_alive(owner)]
+
+    def is_dead(self, owner: int) -> bool:
+        """Look again, inside a transaction, so that of two who look one comes first."""
+        return not self._lock.is_alive(owner)
+
+    def ring_all(self) -> None:
+        """Have the other processes look."""
+        for (path,) in self.read("SELECT doorbell FROM owner WHERE id != ? AND doorbell NOT NULL", self.owner):
+            ring(path)
+
+    def _register(self) -> None:
+        """Become an owner. Whoever sees the row finds the lock held."""
+        execute = self._writer.execute
+        execute("BEGIN IMMEDIATE")
+        _sqlite_file.migrate(self._writer)
+        self.owner = execute("INSERT INTO owner (pid) VALUES (?)", (os.getpid(),)).lastrowid or 0
+        if not self._lock.hold(self.owner):
+            raise StoreError(
+                self.path, "another process holds the lock of a new owner; is the lock file that of a copy?"
+            )
+        with contextlib.suppress(OSError):  # this file system has no pipes: others are noticed by the slow look
+            self.doorbell = Doorbell(f"{self.path}-wake-{self.owner}")
+            execute("UPDATE owner SET doorbell = ? WHERE id = ?", (self.doorbell.path, self.owner))
+        execute("COMMIT")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close it, and be no owner any more. What is not committed is lost."""
+        with contextlib.suppress(StoreError, Closed):
+            self.run(lambda tx: tx.execute("DELETE FROM owner WHERE id = ?", (tx.owner,)))
+        with self._reading:
+            if not self.is_open:
+                return
+            self.is_open = False
+        _open_files.discard(self)
+        self._dispose()
+
+    def _dispose(self) -> None:
+        for name in ("_reader", "_writer"):  # the writer last: it may write what the log holds into the file
+            connection: sqlite3.Connection | None = getattr(self, name, None)
+            if connection is not None:
+                connection.close()
+        if self.doorbell is not None:
+            self.doorbell.close()
+        if self.owner:
+            self._lock.release(self.owner)
+        self._lock.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return _sqlite_file.connect(self.path, synchronous=self._synchronous, patience=self._patience)
+
+
+_WRITE_TALLY = (
+    "UPDATE tally SET scheduled = ?, pending = ?, running = ?, retrying = ?, completed = ?, failed = ?, cancelled = ?,"
+    " expired = ?, discarded = ?, turns = ?, kept = ?"
+)
+_open_files: weakref.WeakSet[JobFile] = weakref.WeakSet()
+
+
+def _strand() -> None:
+    """In a forked child: see to it that nothing of the parent's is ever closed, not even when the child ends."""
+    for file in list(_open_files):
+        import ctypes
+
+        for connection in (file._reader, file._writer):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    _open_files.clear()
+
+
+_fork.after_fork(_strand)
