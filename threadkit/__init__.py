@@ -12,7 +12,8 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 5                _dask _jobfile _sqlite_steps
-    floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence _sqlite_upkeep
+    floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
+    floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view
     floor 8  the makers    _makers executors _sqlite
     floor 9  half of it    _composite stores

@@ -1,9 +1,9 @@
 """``GroupCommit``: many callers, one transaction.
 
-Each caller brings a piece of work and waits until it is on the disk. The first becomes the leader: it writes its own
-piece and those of all who wait, in the order of their coming, and wakes them. While it writes, others gather; when it
-is done it hands the lead to the first of them. So there is no writer thread, a single caller waits for nobody, and
-however many call, the disk is asked once for all that came meanwhile.
+Each caller brings a piece of work and waits until it is on the disk. The first becomes the leader: it begins a
+transaction, does the pieces of all who wait, in the order of their coming, until there is none left, commits, and wakes
+them. While the disk is at work others gather; the leader hands the lead to the first of them. So there is no writer
+thread, a single caller waits for nobody, and however many call, the disk is asked once for all that came meanwhile.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class GroupCommit(Generic[X]):
     """Gathers pieces of work and has them written together.
 
     Args:
-        write: ``write(pieces)`` calls each piece's ``work`` in one transaction, and makes each of them done, with a
+        write: ``write(take, pieces)`` begins a transaction, calls the ``work`` of each piece that ``take()`` returns,
+            which it puts into the list ``pieces``, until it returns none, commits, and makes each of them done, with a
             value or an error. What it leaves undone, since an interrupt struck, is written by the next leader.
     """
 
-    def __init__(self, write: Callable[[list[Piece[X]]], None]) -> None:
+    def __init__(self, write: Callable[[Callable[[], Piece[X] | None], list[Piece[X]]], None]) -> None:
         self._write = write
         # Guards the two below, and is_leader of each piece. Nothing is called under it. Reentrant for finalizers: one
         # that strikes inside finds either no leader, and leads, or is refused as the leader's own thread.
@@ -110,12 +111,9 @@ class GroupCommit(Generic[X]):
 
     def _lead(self, own: Piece[X]) -> None:
         """Write everything that waits."""
-        with self._lock:
-            batch = list(self._waiting)
-            self._waiting.clear()
+        batch: list[Piece[X]] = []
         try:
-            if batch:
-                self._write(batch)
+            self._write(self._take, batch)
         finally:
             undone = [piece for piece in batch if not piece.is_done and piece is not own]
             if undone:
@@ -124,6 +122,10 @@ class GroupCommit(Generic[X]):
             for piece in batch:
                 if piece.is_done and piece is not own and piece.gate is not None:
                     open_gate(piece.gate)
+
+    def _take(self) -> Piece[X] | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
     def _resign(self, own: Piece[X]) -> None:
         """Let the first caller that waits lead."""

@@ -187,3 +187,14 @@ def _run_coroutine(func: Callable[..., Any], *arguments: Any) -> Any:
     import asyncio
 
     return asyncio.run(func(*arguments))
+
+
+def retry_of(value: Retry) -> Retry:
+    """Return what the user gave as a ``Retry``.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, Retry):
+        raise TypeError(f"retry must be a Retry, not {value!r}")
+    return value

@@ -106,16 +106,16 @@ class JobFile:
         """Return whether there are steps that are not on the disk."""
         return self._commits.is_anything_posted()
 
-    def _write(self, pieces: list[Piece[Transaction]]) -> None:
-        """Do steps in one transaction."""
+    def _write(self, take: Callable[[], Piece[Transaction] | None], pieces: list[Piece[Transaction]]) -> None:
+        """Do steps in one transaction, as long as there are any."""
         import sqlite3
 
         tx: Transaction | None = None
         try:
-            for piece in pieces:
-                piece.error = None
             tx = self._begin()
-            for piece in pieces:
+            while len(pieces) < _MOST_PIECES and (piece := take()) is not None:
+                pieces.append(piece)
+                piece.error = None
                 try:
                     piece.value = piece.work(tx)
                 except ThreadkitError as refusal:  # before it changed anything
@@ -123,16 +123,19 @@ class JobFile:
             self._commit(tx)
         except Exception as error:
             self._roll_back()
-            is_outer = (
-                isinstance(error, ThreadkitError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+            is_the_files = (
+                isinstance(error, (ThreadkitError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError
             )
-            if not is_outer and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
+            if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
+                while (piece := take()) is not None:
+                    pieces.append(piece)
+            if not is_the_files and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
                 for piece in pieces:
-                    self._write([piece])
+                    self._write(iter([piece, None]).__next__, [])
                 return
             for piece in pieces:
                 piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
-                piece.is_done = piece.gate is not None or not is_outer  # what was posted is tried again
+                piece.is_done = piece.gate is not None or not is_the_files  # what was posted is tried again
             return
         except BaseException:  # Ctrl-C
             if tx is None or self._writer.in_transaction:
@@ -264,6 +267,7 @@ class JobFile:
         return _sqlite_file.connect(self.path, synchronous=self._synchronous, patience=self._patience)
 
 
+_MOST_PIECES = 1000  # in one transaction
 _WRITE_TALLY = (
     "UPDATE tally SET scheduled = ?, pending = ?, running = ?, retrying = ?, completed = ?, failed = ?, cancelled = ?,"
     " expired = ?, discarded = ?, turns = ?, kept = ?"

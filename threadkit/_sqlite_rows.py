@@ -167,15 +167,15 @@ class Known:
                 record.row = Place(row["seq"])
                 self._by_id[record.id] = record
             place: Place = record.row
-            if (place.is_mine and not is_mine) or row["rev"] <= place.rev:
-                return record
-            place.seq, place.rev, place.crashes = row["seq"], row["rev"], row["crashes"]
-            self._show(record, row)
-            record.value = value
-            if is_mine:
+            place.seq = row["seq"]
+            if row["rev"] > place.rev and not (place.is_mine and not is_mine):
+                place.rev, place.crashes = row["rev"], row["crashes"]
+                self._show(record, row)
+                record.value = value
+            if is_mine:  # even where somebody has looked at the row since it was claimed, and knows as much
                 record.payload = payload
                 # The row has counted the attempt that is to begin; the job does so when it begins.
-                record.attempts -= record.state is RUNNING
+                record.attempts = row["attempts"] - (STATES[row["state"]] is RUNNING)
                 self._keep(record, is_mine=True)
             return record
 

@@ -12,19 +12,21 @@ from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
+from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
 from threadkit._memory import MemoryStore
 from threadkit._override import override
-from threadkit._reception import Reception, retry_of
+from threadkit._reception import Reception
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
 
 _RETRY = Retry()
 
 
-class WorkQueue(Dispatcher, Reception):
+class WorkQueue(Dispatcher, Reception, Roster):
     """A job queue inside the process: handlers by name, retries, delays, priorities, limits, dead letters.
 
     Jobs are kept in memory. Nothing is lost from sight: each job has a record, and at every moment the jobs submitted
