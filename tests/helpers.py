@@ -17,7 +17,9 @@ T = TypeVar("T")
 PATIENCE = 5.0
 """Real seconds after which a test gives up on something that should have happened long ago."""
 
-HOST = Host(lambda: SYSTEM_CLOCK, JobRecord, lambda: True, lambda seconds: None, lambda: None, lambda error: None)
+HOST = Host(
+    lambda: SYSTEM_CLOCK, JobRecord, lambda: True, lambda: 0, lambda seconds: None, lambda: None, lambda error: None
+)
 """What a store needs that is used without a queue."""
 
 

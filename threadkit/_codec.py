@@ -10,6 +10,7 @@ import json
 import math
 from typing import Any, Protocol, cast
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
@@ -65,7 +66,7 @@ class JSON:
                 _check(value, "value")
             except RecursionError:
                 raise ValueError("value is nested too deeply, or holds itself") from None
-        return json.dumps(value, separators=(",", ":"))
+        return _encode(value)
 
     def decode(self, data: Any) -> Any:
         """Return what was encoded."""
@@ -76,9 +77,8 @@ class JSON:
 
 
 def _check(value: object, path: str) -> None:
+    """Look for what JSON would change in a value that is not plain."""
     kind = type(value)
-    if kind in _PLAIN:
-        return
     if kind is float:
         if not math.isfinite(cast("float", value)):
             raise ValueError(f"{path} is {value!r}, a number that JSON does not know")

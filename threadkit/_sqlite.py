@@ -7,15 +7,16 @@ transaction that ``JobFile`` commits, together with those of other threads.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
-from typing import Any
 
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
 from threadkit._records import FINISHED, PENDING, RUNNING, JobError, JobRecord, JobState
 from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry
+from threadkit._sqlite_steps import Claimed, New
 from threadkit._sqlite_view import View
-from threadkit._transaction import Row, Transaction
+from threadkit._transaction import ALL, Row, Transaction, as_row
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
 _LONG_PAUSE = 1.0  # seconds; after which a worker looks again whether the file can be written
@@ -66,23 +67,27 @@ class SQLiteStore(View):
             StoreError: the file cannot be written; the job is not in it.
         """
         try:
-            values = self._packed(record)
+            new = self._packed(record)
             self._known.enter(record)
             if self._durability == "eventual" and self._is_listening and record.key is None:
-                self._post(record, values)
+                self._post(record, new)
                 return None
-            seq, holder = self._file.run(
-                lambda tx: _sqlite_steps.add(tx, values, record.state, record.key, replace=replace)
+            begins = self._may_hand_over if record.state is PENDING and record.name in self._free else None
+            seq, state, holder = self._file.run(
+                lambda tx: _sqlite_steps.add(tx, new, record.state, replace=replace, begins=begins)
             )
         except BaseException:
             self._known.forget(record)
             if self._room is not None:
                 self._room.update(None, 1)
             raise
-        if seq:
-            self._known.place(record, seq)
-        else:
+        if not seq:
             self._known.forget(record)
+        elif state is RUNNING:
+            self._known.began(record, seq)
+            self._handed.append(record)
+        else:
+            self._known.place(record, seq)
         return None if holder is None else self._known.learn(holder)
 
     def add_all(self, records: Iterable[JobRecord]) -> None:
@@ -94,7 +99,7 @@ class SQLiteStore(View):
                 self._known.enter(record)
 
             def step(tx: Transaction) -> list[int]:
-                return [_sqlite_steps.add(tx, values, one.state, None, replace=False)[0] for one, values in packed]
+                return [_sqlite_steps.add(tx, new, one.state)[0] for one, new in packed]
 
             places = self._file.run(step)
         except BaseException:
@@ -136,19 +141,18 @@ class SQLiteStore(View):
         record, hand.job = hand.job, None
         if record is not None:
             return record
-        try:
-            return self._front.popleft()
-        except IndexError:
-            pass
+        for line in (self._handed, self._front):
+            with contextlib.suppress(IndexError):
+                return line.popleft()
         names = self._names()
         try:
-            row = self._file.run(lambda tx: _sqlite_steps.claim(tx, *names))
+            claimed = self._file.run(lambda tx: _sqlite_steps.claim(tx, *names))
         except StoreError as error:
             self._report(error)
             self._pause(_LONG_PAUSE)
             return None
         self._recover()
-        return None if row is None else self._take(row)
+        return None if claimed is None else self._take(claimed)
 
     def claim_oldest(self) -> JobRecord | None:
         """Return the job that has stood in the line longest. Linear in the number of jobs."""
@@ -160,20 +164,12 @@ class SQLiteStore(View):
         hand = self._hand
         hand.claims = False
         record, hand.job = hand.job, None
-        if record is None:
-            return
-        try:
-            row = self._insist(lambda tx: _sqlite_steps.unclaim(tx, record.row.seq))
-        except (StoreError, Closed):
-            return  # it is run again when this process has ended
-        self._known.let_go(record)
-        if row is not None:
-            self._known.learn(row)
-        self._close_if_done()
+        if record is not None:
+            self._put_back(record)
 
     def has_ready(self) -> bool:
         """Return whether there may be a job in the line."""
-        if self._front:
+        if self._handed or self._front:
             return True
         return self._is_line_filled and (self._pending > 0 or self._file.is_anything_posted())
 
@@ -224,20 +220,20 @@ class SQLiteStore(View):
             *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
-        names = self._names() if hand.claims and hand.job is None and not self._front else ()
+        names = self._names() if hand.claims and hand.job is None and not (self._front or self._handed) else ()
         claims = bool(names) and self._host.may_begin()
 
-        def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Row | None]:
+        def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Claimed | None]:
             outcome = _sqlite_steps.settle(tx, place.seq, after, text, when, what)
             return outcome, _sqlite_steps.claim(tx, *names) if claims else None
 
         try:
-            (after, rev, why), row = self._insist(step)
+            (after, rev, why), claimed = self._insist(step)
         except (StoreError, Closed):
             return PENDING  # its end is not known to anybody: it is run again when this process has ended
         self._known.settle(record, after, rev, why, at)
-        if row is not None:
-            hand.job = self._take(row)
+        if claimed is not None:
+            hand.job = self._take(claimed)
         elif self._is_closing:
             self._close_if_done()
         return after
@@ -278,19 +274,27 @@ class SQLiteStore(View):
         self._known.learn(row, is_mine=True)
         return True
 
-    def _take(self, row: Row) -> JobRecord | None:
-        """Return the job of a row that was claimed; None where its payload cannot be read: then it is a dead letter."""
+    def _take(self, claimed: Claimed) -> JobRecord | None:
+        """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter."""
+        seq, job_id, payload, rev, attempts, begins = claimed
         try:
-            return self._known.learn(row, is_mine=True)
-        except Exception as error:  # the border of user code
-            record = self._known.learn(row)
+            record = self._known.claimed(seq, job_id, rev, payload, attempts, begins=begins)
+            if record is None:
+                record = self._known.learn(self._row(seq), is_mine=True)
+        except Exception as error:  # the border of user code: a codec
+            record = self._known.learn(self._row(seq))
             failure = TypeError(f"the payload cannot be read: {error!r}")
-            errors = pack_errors((*record.errors, JobError(row["attempts"], self._host.clock().now(), failure)))
-            self._insist(lambda tx: _sqlite_steps.spoil(tx, row["seq"], errors))
+            errors = pack_errors((*record.errors, JobError(record.attempts, self._host.clock().now(), failure)))
+            self._insist(lambda tx: _sqlite_steps.spoil(tx, seq, errors))
             self.refresh(record)
             self._ended.append(record)
             self._host.tend_within(0)
             return None
+        return record
+
+    def _row(self, seq: int) -> Row:
+        (found,) = self._file.read(f"SELECT {ALL} FROM job WHERE seq = ?", seq)  # noqa: S608 - our own words
+        return as_row(found)
 
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the handlers whose jobs may be claimed."""
@@ -298,11 +302,11 @@ class SQLiteStore(View):
             return self._free, self._limited
         return self._free, ()
 
-    def _post(self, record: JobRecord, values: tuple[Any, ...]) -> None:
+    def _post(self, record: JobRecord, new: New) -> None:
         """Have a job written soon; the commit is brought about by whoever calls next, or by tend()."""
 
         def step(tx: Transaction) -> None:
-            _sqlite_steps.add(tx, values, record.state, None, replace=False)
+            _sqlite_steps.add(tx, new, record.state)
 
         posted = self._file.post(step)
         self._is_line_filled = True
@@ -311,7 +315,11 @@ class SQLiteStore(View):
         elif posted >= _MOST_POSTED:
             self._file.run(lambda tx: None)
 
-    def _packed(self, record: JobRecord) -> tuple[Any, ...]:
+    def _may_hand_over(self) -> bool:
+        """Return whether a worker is idle, and will be woken by whoever submits a job now."""
+        return self._host.idle() > len(self._handed) and self._host.may_begin()
+
+    def _packed(self, record: JobRecord) -> New:
         """Return what is inserted of a new job."""
         if record.priority not in SQL_INTEGER:
             raise ValueError(f"priority must have at most 64 bits where jobs are kept in a file, not {record.priority}")
@@ -324,7 +332,7 @@ class SQLiteStore(View):
                 payload = self._codec.encode(record.payload)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"payload cannot be kept: {error}") from error
-        return (
-            *(record.id, record.name, payload, record.priority, self._posix(record.due)),
+        return New(
+            *(record.id, record.name, payload, record.priority, record.key, self._posix(record.due)),
             *(self._posix(record.expires_at), record.created, record.timeout, pack_retry(record.retry)),
         )

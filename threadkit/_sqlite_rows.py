@@ -179,6 +179,36 @@ class Known:
                 self._keep(record, is_mine=True)
             return record
 
+    def claimed(self, seq: int, job_id: str, rev: int, data: Any, attempts: int, *, begins: bool) -> JobRecord | None:
+        """Return a job that this process has just claimed, if it knew all of it but that.
+
+        Raises:
+            Exception: whatever the codec raises where it cannot read the payload.
+        """
+        record = self._by_id.get(job_id)
+        if record is None:
+            return None
+        payload = None if data is None else self._codec.decode(data)
+        with self.lock:
+            place: Place = record.row
+            place.seq = seq
+            if place.rev == rev - 1:
+                place.rev = rev
+                record.state = RUNNING if begins else record.state
+            elif place.rev < rev:
+                return None
+            record.payload, record.attempts = payload, attempts
+            self._keep(record, is_mine=True)
+        return record
+
+    def began(self, record: JobRecord, seq: int) -> None:
+        """A new job was begun as it was submitted."""
+        with self.lock:
+            place: Place = record.row
+            place.seq, place.rev = seq, max(place.rev, 1)
+            record.state = RUNNING
+            self._keep(record, is_mine=True)
+
     def lose(self, record: JobRecord) -> None:
         """Note that there is no row of a job any more: it has finished elsewhere, and been forgotten."""
         with self.lock:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from threadkit._errors import DuplicateName
 from threadkit._records import CANCELLED, EXPIRED, FAILED, FINISHED, PENDING, RUNNING, JobState
@@ -17,11 +17,12 @@ from threadkit._transaction import ALL, KEPT, STATES, Row, Transaction, as_row
 
 CRASHESALLOWED = 2  # a job that ends its process once more is a dead letter
 _BATCH = 500  # rows that one transaction promotes, lets expire or rescues
+_SLACK = 16  # a sixteenth more than are to be kept may be remembered
 _MOST_NAMES = 200  # in one statement
 
 _INSERT = (
-    "INSERT INTO job (id, name, payload, state, priority, turn, key, held_key, run_at, expires_at, created, timeout, retry)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO job (id, name, payload, state, priority, turn, key, held_key, run_at, expires_at, created, timeout,"
+    " retry, owner, attempts, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _BEGIN = "UPDATE job SET state = 2, owner = ?, attempts = attempts + 1, started = ?, expires_at = NULL, rev = rev + 1 "
 _FINISH = (
@@ -35,33 +36,59 @@ _SETTLE = (
 _GO_ON = "UPDATE job SET state = ?, owner = NULL, fate = NULL, run_at = ?, delay = ?, first_begun = ?, why = ?, rev = rev + 1"
 
 
+class New(NamedTuple):
+    """What is inserted of a new job."""
+
+    id: str
+    name: str
+    payload: Any
+    priority: int
+    key: str | None
+    run_at: float | None
+    expires_at: float | None
+    created: float
+    timeout: float | None
+    retry: str | None
+
+
 def add(
-    tx: Transaction, values: tuple[Any, ...], state: JobState, key: str | None, replace: bool
-) -> tuple[int, Row | None]:
-    """Insert a job unless an unfinished one has its key; return where it is, and the row that has or had the key."""
+    tx: Transaction, new: New, state: JobState, *, replace: bool = False, begins: Callable[[], bool] | None = None
+) -> tuple[int, JobState, Row | None]:
+    """Insert a job unless an unfinished one has its key.
+
+    Args:
+        tx: the transaction.
+        new: the job.
+        state: SCHEDULED or PENDING.
+        replace: insert it anyway.
+        begins: asked, where nothing else waits, whether it is to begin at once.
+
+    Returns:
+        where it is, 0 for nowhere; its state; and the row that has or had the key.
+    """
     holder = None
     tx.arrived += 1
-    if key is not None:
-        holder = tx.row("held_key = ?", key)
+    if new.key is not None:
+        holder = tx.row("held_key = ?", new.key)
         if holder is not None:
             if not replace:
-                return 0, holder
+                return 0, state, holder
             tx.execute("UPDATE job SET held_key = NULL, rev = rev + 1 WHERE seq = ?", (holder["seq"],))
             holder["rev"] += 1
-    job_id, name, payload, priority, run_at, expires_at, created, timeout, retry = values
+    owner, attempts, started, expires_at = None, 0, None, new.expires_at
+    if begins is not None and not tx.tally[PENDING.column] and begins():
+        state, owner, attempts, started, expires_at = RUNNING, tx.owner, 1, tx.now, None
     cursor = tx.execute(
         _INSERT,
         (
-            *(job_id, name, payload, state.column, priority, tx.next_turn(), key, key),
-            *(run_at, expires_at, created, timeout, retry),
+            *(new.id, new.name, new.payload, state.column, new.priority, tx.next_turn(), new.key, new.key, new.run_at),
+            *(expires_at, new.created, new.timeout, new.retry, owner, attempts, started),
         ),
     )
     tx.tally[state.column] += 1
     if state is PENDING:
         tx.fill_line()
-    seq = cursor.lastrowid
-    assert seq is not None  # noqa: S101 - for the type checkers
-    return seq, holder
+    return cursor.lastrowid or 0, state, holder
 
 
 def remove(tx: Transaction, seq: int) -> bool:
@@ -76,34 +103,46 @@ def remove(tx: Transaction, seq: int) -> bool:
     return True
 
 
-def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Row | None:
+class Claimed(NamedTuple):
+    """What is needed of a row to run its job, where the job is known."""
+
+    seq: int
+    id: str
+    payload: Any
+    rev: int
+    attempts: int
+    begins: bool  # else it is in hand, until the limits of its handler let it go
+
+
+def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claimed | None:
     """Take the next job of these handlers: to begin it, or, where its handler has limits, to have it in hand."""
     best: tuple[Any, ...] | None = None
-    names = (*free, *limited)
-    for start in range(0, len(names), _MOST_NAMES):
-        some = names[start : start + _MOST_NAMES]
-        found = tx.execute(_line_query(len(some)), tuple(each for name in some for each in (name, tx.now))).fetchone()
-        if found is not None and (best is None or found < best):
-            best = found
+    if tx.tally[PENDING.column]:
+        names = (*free, *limited)
+        for start in range(0, len(names), _MOST_NAMES):
+            some = names[start : start + _MOST_NAMES]
+            values = tuple(each for name in some for each in (name, tx.now))
+            found = tx.execute(_line_query(len(some)), values).fetchone()
+            if found is not None and (best is None or found[:2] < best[:2]):
+                best = found
     if best is None:
         tx.is_line_filled = False
         return None
-    seq, name = best[2], best[3]
-    if name in limited:
-        found = tx.execute(
-            f"UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ? RETURNING {ALL}", (tx.owner, seq)
-        ).fetchall()
-    else:
-        found = tx.execute(f"{_BEGIN} WHERE seq = ? RETURNING {ALL}", (tx.owner, tx.now, seq)).fetchall()
+    seq, name, job_id, payload, rev, attempts = best[2:]
+    begins = name not in limited
+    if begins:
+        tx.execute(f"{_BEGIN} WHERE seq = ?", (tx.owner, tx.now, seq))
         tx.count(PENDING, RUNNING)
-    return as_row(found[0])
+    else:
+        tx.execute("UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ?", (tx.owner, seq))
+    return Claimed(seq, job_id, payload, rev + 1, attempts, begins)
 
 
 @functools.cache
 def _line_query(names: int) -> str:
     """Return what finds the first in line of so many handlers, with one look into the index for each."""
     one = (
-        "SELECT -priority, turn, seq, name FROM job WHERE name = ? AND state = 1 AND owner IS NULL"
+        "SELECT -priority, turn, seq, name, id, payload, rev, attempts FROM job WHERE name = ? AND state = 1 AND owner IS NULL"
         " AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, turn LIMIT 1"
     )
     if names == 1:
@@ -308,9 +347,9 @@ def rescue(tx: Transaction, owner: int, happened: str) -> tuple[list[Row], bool]
 
 
 def forget(tx: Transaction, keep: int) -> None:
-    """Delete the jobs that finished first, where more are remembered than should be."""
-    excess = tx.tally[KEPT] - keep
-    if excess > 0:
+    """Delete the jobs that finished first, where more are remembered than should be: a few at a time cost less."""
+    if tx.tally[KEPT] > keep + keep // _SLACK:
+        excess = tx.tally[KEPT] - keep
         tx.execute(
             "DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended IS NOT NULL ORDER BY ended LIMIT ?)",
             (excess,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -73,6 +74,7 @@ class Upkeep:
         self._hand = _Hand()
         self._free: tuple[str, ...] = ()
         self._limited: tuple[str, ...] = ()
+        self._handed: deque[JobRecord] = deque()  # jobs that were begun as they were submitted, for an idle worker
         self._front: deque[JobRecord] = deque()  # jobs in hand that their limits let go
         self._is_line_filled = True  # whether to look for a job is worth it
         self._pending = self._waiting = 0
@@ -104,6 +106,9 @@ class Upkeep:
                 open_gate(self._pauses.popleft())
             except IndexError:  # somebody else has just woken the last one
                 break
+        while self._handed:
+            with contextlib.suppress(IndexError):  # a worker has just taken the last one
+                self._put_back(self._handed.popleft())
         try:
             self._file.run(
                 lambda tx: tx.execute("UPDATE job SET owner = NULL WHERE owner = ? AND state = 1", (tx.owner,))
@@ -246,6 +251,17 @@ class Upkeep:
                 was_in_trouble, self._in_trouble = self._in_trouble, False
             if was_in_trouble:
                 self._host.trouble(None)
+
+    def _put_back(self, record: JobRecord) -> None:
+        """Put a job back that was claimed, and that nobody will run."""
+        try:
+            row = self._insist(lambda tx: _sqlite_steps.unclaim(tx, record.row.seq))
+        except (StoreError, Closed):
+            return  # it is run again when this process has ended
+        self._known.let_go(record)
+        if row is not None:
+            self._known.learn(row)
+        self._close_if_done()
 
     def _close_if_done(self) -> None:
         """Close the file where that has been asked for, and nothing of it runs here."""

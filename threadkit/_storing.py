@@ -20,6 +20,7 @@ class Host:
         clock: returns the queue's clock, which may change until the queue is started.
         restore: ``restore(job_id, number, name, payload, created)`` makes a job that comes out of the store.
         may_begin: tells whether a worker that has done with one job may begin the next.
+        idle: returns how many workers wait for a job.
         tend_within: called with seconds, within which ``tend()`` is to be called.
         news: called when another process has changed what is in the store.
         trouble: called with an error when the store cannot do its work, and goes on trying; with None when it can
@@ -29,6 +30,7 @@ class Host:
     clock: Callable[[], Clock]
     restore: Callable[[str, int, str, Any, float], JobRecord]
     may_begin: Callable[[], bool]
+    idle: Callable[[], int]
     tend_within: Callable[[float], None]
     news: Callable[[], None]
     trouble: Callable[[Exception | None], None]

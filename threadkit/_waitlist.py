@@ -111,6 +111,7 @@ class Waitlist(BaseComponent):
             clock=lambda: self._clock,
             restore=self._restore,
             may_begin=self._may_begin,
+            idle=lambda: self._bell.idle(),
             tend_within=lambda seconds: self._times.look_within(seconds),
             news=self._on_news,
             trouble=self._on_trouble,
