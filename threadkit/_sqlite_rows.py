@@ -6,6 +6,7 @@ import functools
 import json
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
@@ -30,6 +31,7 @@ from threadkit._transaction import STATES, Row
 from threadkit.backoff import Exponential, Retry, Sequence
 from threadkit.events import describe
 
+_RECENT = 512  # jobs that are kept in memory although nobody holds them
 _TRACEBACK_KEPT = 8_000  # characters of each, from its end
 SQL_INTEGER = range(-(2**63), 2**63)
 
@@ -62,6 +64,7 @@ class Known:
         self.lock = threading.RLock()
         self._by_id: weakref.WeakValueDictionary[str, JobRecord] = weakref.WeakValueDictionary()
         self._mine: dict[int, JobRecord] = {}
+        self._recent: deque[JobRecord] = deque(maxlen=_RECENT)  # which are likely to be run soon, and need not be read
 
     def all(self) -> list[JobRecord]:
         """Return all of them."""
@@ -80,6 +83,7 @@ class Known:
         with self.lock:
             record.row = Place(0)
             self._by_id[record.id] = record
+            self._recent.append(record)
 
     def place(self, record: JobRecord, seq: int) -> None:
         """Note where the row of a new job is, unless somebody has learned more by now."""

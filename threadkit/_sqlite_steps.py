@@ -16,6 +16,7 @@ from threadkit._records import CANCELLED, EXPIRED, FAILED, FINISHED, PENDING, RU
 from threadkit._transaction import ALL, KEPT, STATES, Row, Transaction, as_row
 
 CRASHESALLOWED = 2  # a job that ends its process once more is a dead letter
+EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who is called in time must not come too early
 _BATCH = 500  # rows that one transaction promotes, lets expire or rescues
 _SLACK = 16  # a sixteenth more than are to be kept may be remembered
 _MOST_NAMES = 200  # in one statement
@@ -121,7 +122,7 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
         names = (*free, *limited)
         for start in range(0, len(names), _MOST_NAMES):
             some = names[start : start + _MOST_NAMES]
-            values = tuple(each for name in some for each in (name, tx.now))
+            values = tuple(each for name in some for each in (name, tx.now + EARLY))
             found = tx.execute(_line_query(len(some)), values).fetchone()
             if found is not None and (best is None or found[:2] < best[:2]):
                 best = found
@@ -280,9 +281,9 @@ def revive(tx: Transaction, seq: int) -> Row | None:
 
 def promote(tx: Transaction) -> tuple[list[Row], bool]:
     """Let jobs whose time has come be pending, or expire; return those that changed, and whether there are more."""
-    late = tx.execute("SELECT seq, state FROM job WHERE expires_at <= ? LIMIT ?", (tx.now, _BATCH)).fetchall()
+    late = tx.execute("SELECT seq, state FROM job WHERE expires_at <= ? LIMIT ?", (tx.now + EARLY, _BATCH)).fetchall()
     due = tx.execute(
-        "SELECT seq, state FROM job WHERE run_at <= ? ORDER BY run_at, seq LIMIT ?", (tx.now, _BATCH)
+        "SELECT seq, state FROM job WHERE run_at <= ? ORDER BY run_at, seq LIMIT ?", (tx.now + EARLY, _BATCH)
     ).fetchall()
     rows: list[Row | None] = []
     for seq, state in late:

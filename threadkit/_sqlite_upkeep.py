@@ -153,7 +153,8 @@ class Upkeep:
             self._report(error)
             return [], now + _LONGEST_PAUSE
         self._recover()
-        return ended, min(now + _LOOK_EVERY, self._almanac.moment(due) if due is not None else now + _LOOK_EVERY)
+        again = now + _LOOK_EVERY
+        return ended, again if due is None else min(again, self._almanac.moment(due) - _sqlite_steps.EARLY / 2)
 
     def condemned(self) -> list[JobRecord]:
         """Return the jobs that run here and that others have condemned since the last call; see ``DurableStore``."""
