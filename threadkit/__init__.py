@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
+    from threadkit._records import RecordedError as RecordedError
     from threadkit._report import ComponentReport as ComponentReport
     from threadkit._report import ShutdownReport as ShutdownReport
     from threadkit._request import Request as Request
@@ -137,6 +138,7 @@ _HOMES = {
     "Observation": "_observe",
     "Phase": "_component",
     "QueueStats": "_records",
+    "RecordedError": "_records",
     "Request": "_request",
     "Retry": "backoff",
     "Run": "_run",

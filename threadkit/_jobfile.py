@@ -102,14 +102,16 @@ class JobFile:
         """Have a step done with the next that somebody waits for; return how many wait already."""
         return self._commits.post(step)
 
+    def sync(self) -> None:
+        """Commit what was posted, and look whether others have changed the file."""
+        self.run(lambda _: None)
+
     def is_anything_posted(self) -> bool:
         """Return whether there are steps that are not on the disk."""
         return self._commits.is_anything_posted()
 
     def _write(self, take: Callable[[], Piece[Transaction] | None], pieces: list[Piece[Transaction]]) -> None:
         """Do steps in one transaction, as long as there are any."""
-        import sqlite3
-
         tx: Transaction | None = None
         try:
             tx = self._begin()
@@ -123,19 +125,7 @@ class JobFile:
             self._commit(tx)
         except Exception as error:
             self._roll_back()
-            is_the_files = (
-                isinstance(error, (ThreadkitError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError
-            )
-            if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
-                while (piece := take()) is not None:
-                    pieces.append(piece)
-            if not is_the_files and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
-                for piece in pieces:
-                    self._write(iter([piece, None]).__next__, [])
-                return
-            for piece in pieces:
-                piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
-                piece.is_done = piece.gate is not None or not is_the_files  # what was posted is tried again
+            self._blame(error, take, pieces)
             return
         except BaseException:  # Ctrl-C
             if tx is None or self._writer.in_transaction:
@@ -144,6 +134,26 @@ class JobFile:
             self._tell(tx, pieces)
             raise
         self._tell(tx, pieces)
+
+    def _blame(
+        self, error: Exception, take: Callable[[], Piece[Transaction] | None], pieces: list[Piece[Transaction]]
+    ) -> None:
+        """A transaction has failed: tell those whom it concerns."""
+        import sqlite3
+
+        is_the_files = isinstance(error, ThreadkitError | sqlite3.OperationalError) or (
+            type(error) is sqlite3.DatabaseError
+        )
+        if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
+            while (piece := take()) is not None:
+                pieces.append(piece)
+        if not is_the_files and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
+            for piece in pieces:
+                self._write(iter([piece, None]).__next__, [])
+            return
+        for piece in pieces:
+            piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
+            piece.is_done = piece.gate is not None or not is_the_files  # what was posted is tried again
 
     def _begin(self) -> Transaction:
         if not self.is_open:
@@ -196,7 +206,7 @@ class JobFile:
         import sqlite3
 
         if self._commits.is_anything_posted() and self.is_open:
-            self.run(lambda tx: None)
+            self.sync()
         try:
             with self._reading:
                 if self.is_open:

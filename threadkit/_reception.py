@@ -283,7 +283,7 @@ class Reception(Waitlist):
             if self._observers.is_heard():
                 self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
             self._bell.ring()
-        if self._closing and any([self._take_back(job) for job in jobs]):
+        if self._closing and sum(self._take_back(job) for job in jobs):
             raise Closed(self.kind, self.name)
 
     def _take_back(self, job: Job) -> bool:

@@ -19,7 +19,6 @@ from threadkit._sqlite_view import View
 from threadkit._transaction import ALL, Row, Transaction, as_row
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
-_LONG_PAUSE = 1.0  # seconds; after which a worker looks again whether the file can be written
 _MOST_HELD = 256  # jobs of handlers with limits that are in hand at once
 _MOST_POSTED = 1000  # after so many, "eventual" waits for their commit
 
@@ -149,7 +148,7 @@ class SQLiteStore(View):
             claimed = self._file.run(lambda tx: _sqlite_steps.claim(tx, *names))
         except StoreError as error:
             self._report(error)
-            self._pause(_LONG_PAUSE)
+            self._pause()
             return None
         self._recover()
         return None if claimed is None else self._take(claimed)
@@ -184,8 +183,7 @@ class SQLiteStore(View):
         if row is None:
             self.refresh(record)
             return False
-        self._known.let_go(record)
-        self._known.learn(row)
+        self._known.learn(row, is_mine=False)
         return True
 
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
@@ -264,12 +262,11 @@ class SQLiteStore(View):
             self._report(error)
             if record.row.is_mine:
                 self._front.append(record)
-            self._pause(_LONG_PAUSE)
+            self._pause()
             return False
         self._is_line_filled = True  # there may have been too many in hand to look for more
         if row is None:
-            self._known.let_go(record)
-            self.refresh(record)
+            self.refresh(record, is_mine=False)
             return False
         self._known.learn(row, is_mine=True)
         return True
@@ -293,7 +290,7 @@ class SQLiteStore(View):
         return record
 
     def _row(self, seq: int) -> Row:
-        (found,) = self._file.read(f"SELECT {ALL} FROM job WHERE seq = ?", seq)  # noqa: S608 - our own words
+        (found,) = self._file.read(f"SELECT {ALL} FROM job WHERE seq = ?", seq)
         return as_row(found)
 
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -313,7 +310,7 @@ class SQLiteStore(View):
         if posted == 0:
             self._host.tend_within(_COMMIT_WITHIN)
         elif posted >= _MOST_POSTED:
-            self._file.run(lambda tx: None)
+            self._file.sync()
 
     def _may_hand_over(self) -> bool:
         """Return whether a worker is idle, and will be woken by whoever submits a job now."""

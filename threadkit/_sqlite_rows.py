@@ -97,11 +97,6 @@ class Known:
             self._by_id.pop(record.id, None)
             record.state = CANCELLED
 
-    def let_go(self, record: JobRecord) -> None:
-        """A job is not in hand here any more: its row is ahead of it."""
-        with self.lock:
-            self._keep(record, is_mine=False)
-
     def condemn(self, record: JobRecord, fate: JobState, why: str, row: Row | None) -> bool:
         """A running job has been condemned, in its row too if that is given; return False where it was before."""
         with self.lock:
@@ -130,12 +125,11 @@ class Known:
         """A running job has come to the end of an attempt."""
         with self.lock:
             place: Place = record.row
-            self._keep(record, is_mine=False)
-            if record.fate is not None or after is not COMPLETED:
-                record.value = None
-            record.fate, place.packed = None, None
-            if rev > place.rev:
-                place.rev = rev
+            if rev > place.rev:  # else somebody has run it again by now
+                self._keep(record, is_mine=False)
+                if record.fate is not None or after is not COMPLETED:
+                    record.value = None
+                record.fate, place.packed, place.rev = None, None, rev
                 record.why = why
                 record.finished = at if after in FINISHED else None
                 record.state = after
@@ -153,17 +147,17 @@ class Known:
         else:
             self._mine.pop(place.seq, None)
 
-    def learn(self, row: Row, *, is_mine: bool = False) -> JobRecord:
+    def learn(self, row: Row, *, is_mine: bool | None = None) -> JobRecord:
         """Return the job of a row, and have it show what the row says, unless it knows better.
 
         Args:
             row: the row.
-            is_mine: this process has just claimed it.
+            is_mine: whether this process has claimed the job, or let it go, by what made the row so; None: neither.
 
         Raises:
             Exception: whatever the codec raises where it cannot read the payload of a job that is to be run.
         """
-        payload, value = self._read(row, "payload", must=is_mine), self._read(row, "result")
+        payload, value = self._read(row, "payload", must=is_mine is True), self._read(row, "result")
         with self.lock:
             record = self._by_id.get(row["id"])
             if record is None:
@@ -172,7 +166,9 @@ class Known:
                 self._by_id[record.id] = record
             place: Place = record.row
             place.seq = row["seq"]
-            if row["rev"] > place.rev and not (place.is_mine and not is_mine):
+            if row["rev"] > place.rev and (is_mine is not None or not place.is_mine):
+                if is_mine is False:
+                    self._keep(record, is_mine=False)
                 place.rev, place.crashes = row["rev"], row["crashes"]
                 self._show(record, row)
                 record.value = value

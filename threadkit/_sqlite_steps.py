@@ -16,7 +16,7 @@ from threadkit._records import CANCELLED, EXPIRED, FAILED, FINISHED, PENDING, RU
 from threadkit._transaction import ALL, KEPT, STATES, Row, Transaction, as_row
 
 CRASHESALLOWED = 2  # a job that ends its process once more is a dead letter
-EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who is called in time must not come too early
+EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who comes in time must not come too early
 _BATCH = 500  # rows that one transaction promotes, lets expire or rescues
 _SLACK = 16  # a sixteenth more than are to be kept may be remembered
 _MOST_NAMES = 200  # in one statement
@@ -34,7 +34,10 @@ _SETTLE = (
     ", attempts = ?, result = ?, errors = ?, notes = ?, progress = ?, message = ?"
     " WHERE seq = ? AND fate IS NULL RETURNING rev"
 )
-_GO_ON = "UPDATE job SET state = ?, owner = NULL, fate = NULL, run_at = ?, delay = ?, first_begun = ?, why = ?, rev = rev + 1"
+_GO_ON = (
+    "UPDATE job SET state = ?, owner = NULL, fate = NULL, run_at = ?, delay = ?, first_begun = ?, why = ?,"
+    " rev = rev + 1"
+)
 
 
 class New(NamedTuple):
@@ -143,8 +146,8 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
 def _line_query(names: int) -> str:
     """Return what finds the first in line of so many handlers, with one look into the index for each."""
     one = (
-        "SELECT -priority, turn, seq, name, id, payload, rev, attempts FROM job WHERE name = ? AND state = 1 AND owner IS NULL"
-        " AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, turn LIMIT 1"
+        "SELECT -priority, turn, seq, name, id, payload, rev, attempts FROM job"
+        " WHERE name = ? AND state = 1 AND owner IS NULL AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, turn LIMIT 1"
     )
     if names == 1:
         return one
@@ -169,17 +172,19 @@ def begin(tx: Transaction, seq: int) -> Row | None:
 
 
 def unclaim(tx: Transaction, seq: int) -> Row | None:
-    """Put a job back that was claimed, and not begun."""
+    """Put a job back that was claimed, and not begun; one that has been condemned since meets its fate."""
     found = tx.execute(
         "UPDATE job SET state = 1, owner = NULL, attempts = attempts - 1, rev = rev + 1"
         f" WHERE seq = ? AND state = 2 AND owner = ? AND fate IS NULL RETURNING {ALL}",
         (seq, tx.owner),
     ).fetchall()
-    if not found:
-        return None
-    tx.count(RUNNING, PENDING)
-    tx.fill_line()
-    return as_row(found[0])
+    if found:
+        tx.count(RUNNING, PENDING)
+        tx.fill_line()
+        return as_row(found[0])
+    if tx.row("seq = ? AND state = 2 AND owner = ?", seq, tx.owner) is not None:
+        _meet_fate(tx, seq, (None, None, None, None, 0.0, ""))
+    return tx.row("seq = ?", seq)
 
 
 def withdraw(tx: Transaction, seq: int, before: JobState, after: JobState, at: float | None, why: str) -> Row | None:
@@ -249,7 +254,7 @@ def _meet_fate(tx: Transaction, seq: int, what: tuple[Any, ...]) -> tuple[JobSta
     return after, found[0][0], why
 
 
-def spoil(tx: Transaction, seq: int, errors: str) -> None:
+def spoil(tx: Transaction, seq: int, errors: str | None) -> None:
     """Make a dead letter of a job that has been claimed, and cannot be run."""
     found = tx.execute("SELECT state FROM job WHERE seq = ? AND owner = ?", (seq, tx.owner)).fetchone()
     if found is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections import deque
@@ -21,7 +22,7 @@ from threadkit._room import Room
 from threadkit._sqlite_rows import Known
 from threadkit._stamps import Almanac
 from threadkit._storing import Host
-from threadkit._transaction import Row, Transaction
+from threadkit._transaction import STATES, Row, Transaction
 
 Durability = Literal["power", "process", "eventual"]
 
@@ -54,6 +55,7 @@ class Upkeep:
         self._codec: Codec = codec if codec is not None else JSON()
         self._patience = _arguments.seconds(patience, "patience")
         self._generation: int | None = None  # None: it was never opened
+        self._file: JobFile
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path!r} {self._durability}>"
@@ -81,7 +83,8 @@ class Upkeep:
         self._room: Room | None = None
         self._is_listening = False
         self._is_closing = False
-        self._in_trouble = False  # guarded by the lock of _known
+        self._in_trouble = False  # guarded by the lock of _known, with the one below
+        self._next_pause = _FIRST_PAUSE
         self._pauses: deque[Gate] = deque()  # gates of those who wait for the file to work again
         self._file = JobFile(
             self._path,
@@ -92,7 +95,7 @@ class Upkeep:
             on_commit=self._on_commit,
         )
         self._generation = _fork.generation()
-        self._file.run(lambda tx: None)  # to know the counts
+        self._file.sync()  # to know the counts
         self._ended = self._rescue()  # jobs that the next tend() tells of
         self._file.ring_all()
 
@@ -146,7 +149,11 @@ class Upkeep:
             is_more = True
             while is_more and not self._is_closing:
                 rows, is_more = self._file.run(_sqlite_steps.promote)
-                ended += [record for record in map(self._learn_quietly, rows) if record.state in FINISHED]
+                for row in rows:
+                    if STATES[row["state"]] in FINISHED:
+                        ended.append(self._known.learn(row, is_mine=False))
+                    else:
+                        self._known.learn(row)
             due = self._file.run(_sqlite_steps.next_due)
         except (StoreError, Closed) as error:
             self._ended = ended
@@ -163,23 +170,17 @@ class Upkeep:
         )
         return self._known.condemn_mine(found)
 
-    def _learn_quietly(self, row: Row) -> JobRecord:
-        record = self._known.find(row["id"])
-        if record is not None:
-            self._known.let_go(record)
-        return self._known.learn(row)
-
     def _rescue(self) -> list[JobRecord]:
         """Take over the jobs of processes that are dead; return those that came to their end by that."""
         ended: list[JobRecord] = []
         for owner in self._file.dead():
             is_more = True
             while is_more:
-                rows, is_more = self._file.run(lambda tx, owner=owner: self._rescue_some(tx, owner))
+                rows, is_more = self._file.run(functools.partial(self._rescue_some, owner))
                 ended += [self._known.learn(row) for row in rows]
         return ended
 
-    def _rescue_some(self, tx: Transaction, owner: int) -> tuple[list[Row], bool]:
+    def _rescue_some(self, owner: int, tx: Transaction) -> tuple[list[Row], bool]:
         if not self._file.is_dead(owner):
             return [], False
         return _sqlite_steps.rescue(tx, owner, datetime.fromtimestamp(tx.now, UTC).isoformat())
@@ -199,7 +200,7 @@ class Upkeep:
     def _answer(self) -> None:
         """Another process has rung."""
         try:
-            self._file.run(lambda tx: None)  # which looks whether the file has changed
+            self._file.sync()  # which looks whether the file has changed
             self._host.news()
         except (StoreError, Closed) as error:
             self._report(error)
@@ -214,7 +215,6 @@ class Upkeep:
         Raises:
             StoreError: the queue is closed.
         """
-        pause = _FIRST_PAUSE
         while True:
             try:
                 value = self._file.run(step)
@@ -222,22 +222,22 @@ class Upkeep:
                 self._report(error)
                 if self._is_closing:
                     raise
-                self._pause(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                self._pause()
             else:
                 self._recover()
                 return value
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self) -> None:
+        """Wait a moment, longer each time, until the file is tried again; or until the queue is closed."""
+        with self._known.lock:
+            seconds, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
         gate = closed_gate()
         self._pauses.append(gate)
         if not self._is_closing:  # which is written first, and the gates are opened then
             clock = self._host.clock()
             clock.park(gate, clock.monotonic() + seconds)
-        try:
+        with contextlib.suppress(ValueError):  # close() has taken it out
             self._pauses.remove(gate)
-        except ValueError:
-            pass  # close() has taken it out
 
     def _report(self, error: Exception) -> None:
         """Tell of the first error in a row."""
@@ -250,6 +250,7 @@ class Upkeep:
         if self._in_trouble:
             with self._known.lock:
                 was_in_trouble, self._in_trouble = self._in_trouble, False
+                self._next_pause = _FIRST_PAUSE
             if was_in_trouble:
                 self._host.trouble(None)
 
@@ -259,9 +260,9 @@ class Upkeep:
             row = self._insist(lambda tx: _sqlite_steps.unclaim(tx, record.row.seq))
         except (StoreError, Closed):
             return  # it is run again when this process has ended
-        self._known.let_go(record)
-        if row is not None:
-            self._known.learn(row)
+        if row is not None and self._known.learn(row, is_mine=False).state in FINISHED:
+            self._ended.append(record)
+            self._host.tend_within(0)
         self._close_if_done()
 
     def _close_if_done(self) -> None:

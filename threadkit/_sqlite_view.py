@@ -8,7 +8,7 @@ from threadkit._sqlite_rows import Place
 from threadkit._sqlite_upkeep import Upkeep
 from threadkit._transaction import ALL, as_row
 
-_SELECT = f"SELECT {ALL} FROM job "  # noqa: S608 - from our own words
+_SELECT = f"SELECT {ALL} FROM job "
 
 
 class View(Upkeep):
@@ -56,13 +56,13 @@ class View(Upkeep):
         (tally,) = self._file.read("SELECT * FROM tally")
         return dict(zip(JobState, tally, strict=False))
 
-    def refresh(self, record: JobRecord) -> bool:
+    def refresh(self, record: JobRecord, *, is_mine: bool | None = None) -> bool:
         """Look again at a job; see ``DurableStore``."""
         if self._generation != _fork.generation():
             return True
         rows = self._file.read(f"{_SELECT}WHERE id = ?", record.id)
         if rows:
-            self._known.learn(as_row(rows[0]))
+            self._known.learn(as_row(rows[0]), is_mine=is_mine)
         else:
             self._known.lose(record)
         return bool(rows)
