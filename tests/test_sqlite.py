@@ -630,7 +630,9 @@ def test_a_fault_at_every_call(path, monkeypatch, quiet):
             queue.handler("narrow")(ran.append)
             assert queue.drain(PATIENCE)
             done = [job.payload for job in queue.jobs(JobState.COMPLETED)]
-            assert len(done) == len(set(done)) == queue.stats().submitted
+            assert len(done) == len(set(done)) == queue.stats().submitted, [
+                error.traceback for job in queue.dead_letters() for error in job.errors
+            ]
         assert sure <= set(done) <= sure | unsure
         for payload in done:
             assert ran.count(payload) == (2 if payload == 2 else 1), f"job {payload}, fault at call {number}"

@@ -68,6 +68,7 @@ class JobFile:
         self._version = -1
         self._tally: list[int] = []
         self._peers: list[str] = []
+        self._is_cramped = False  # the disk was full when somebody tried last
         self._reading = threading.RLock()  # guards the reader, and is_open; nothing is called under it
         self.is_open = False
         if not LockFile.is_open(f"{path}-lock"):  # else it has been looked at, and reading it now would unlock it
@@ -144,6 +145,8 @@ class JobFile:
         is_the_files = isinstance(error, ThreadkitError | sqlite3.OperationalError) or (
             type(error) is sqlite3.DatabaseError
         )
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            self._is_cramped = True
         if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
             while (piece := take()) is not None:
                 pieces.append(piece)
@@ -159,6 +162,10 @@ class JobFile:
         if not self.is_open:
             raise Closed("job store", self.path, "its queue has ended; make a new queue")
         execute = self._writer.execute
+        if self._is_cramped:
+            # What room there is now is for the file: then its log, which may hold a page many times, can be emptied.
+            (is_busy, *_) = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._is_cramped = bool(is_busy)
         execute("BEGIN IMMEDIATE")
         (version,) = execute("PRAGMA data_version").fetchone()
         if version != self._version or not self._tally:  # another process has written

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
 from threadkit._records import FINISHED, PENDING, RUNNING, JobError, JobRecord, JobState
-from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry
+from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry, unpack_errors
 from threadkit._sqlite_steps import Claimed, New
 from threadkit._sqlite_view import View
-from threadkit._transaction import ALL, Row, Transaction, as_row
+from threadkit._transaction import Row, Transaction
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
 _MOST_HELD = 256  # jobs of handlers with limits that are in hand at once
@@ -214,7 +214,7 @@ class SQLiteStore(View):
             is_due = after is not PENDING and record.due is not None
             when = (self._posix(record.due) if is_due else None, record.delay, self._posix(record.first_begun))
         what = (
-            *(record.attempts, place.packed if after in FINISHED else None, pack_errors(record.errors)),
+            *(record.attempts, record.started, place.packed if after in FINISHED else None, pack_errors(record.errors)),
             *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
@@ -272,26 +272,40 @@ class SQLiteStore(View):
         return True
 
     def _take(self, claimed: Claimed) -> JobRecord | None:
-        """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter."""
-        seq, job_id, payload, rev, attempts, begins = claimed
-        try:
-            record = self._known.claimed(seq, job_id, rev, payload, attempts, begins=begins)
-            if record is None:
-                record = self._known.learn(self._row(seq), is_mine=True)
-        except Exception as error:  # the border of user code: a codec
-            record = self._known.learn(self._row(seq))
-            failure = TypeError(f"the payload cannot be read: {error!r}")
-            errors = pack_errors((*record.errors, JobError(record.attempts, self._host.clock().now(), failure)))
-            self._insist(lambda tx: _sqlite_steps.spoil(tx, seq, errors))
-            self.refresh(record)
-            self._ended.append(record)
-            self._host.tend_within(0)
-            return None
-        return record
+        """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter.
 
-    def _row(self, seq: int) -> Row:
-        (found,) = self._file.read(f"SELECT {ALL} FROM job WHERE seq = ?", seq)
-        return as_row(found)
+        Raises:
+            StoreError: the file cannot be read, and the queue is closed.
+        """
+        seq, job_id, payload, rev, attempts, begins = claimed
+        row: Row | None = None
+        if not self._known.expects(job_id, rev):
+            row = self._insist(lambda tx: tx.row("seq = ?", seq))
+        try:
+            if row is not None:
+                return self._known.learn(row, is_mine=True)
+            return self._known.claimed(seq, job_id, rev, payload, attempts, begins=begins)
+        except Exception as error:  # the border of user code: a codec
+            self._spoil(seq, error)
+            return None
+
+    def _spoil(self, seq: int, error: Exception) -> None:
+        """Make a dead letter of a job whose payload cannot be read."""
+        failure = TypeError(f"the payload cannot be read: {error!r}")
+        failure.__cause__ = error
+
+        def step(tx: Transaction) -> Row | None:
+            row = tx.row("seq = ?", seq)
+            if row is None:
+                return None
+            told = JobError(row["attempts"], self._host.clock().now(), failure)
+            _sqlite_steps.spoil(tx, seq, pack_errors((*unpack_errors(row["errors"], ()), told)))
+            return tx.row("seq = ?", seq)
+
+        row = self._insist(step)
+        if row is not None:
+            self._ended.append(self._known.learn(row, is_mine=False))
+            self._host.tend_within(0)
 
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the handlers whose jobs may be claimed."""

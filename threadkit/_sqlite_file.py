@@ -27,12 +27,15 @@ def examine(path: str) -> None:
         StoreFormatError: it is no job store, one of a newer version, or broken.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StoreFormatError(path, "this is no file; give the path of a file")
-        with open(path, "rb") as file:
-            header = file.read(_HEADER)
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        header = b""
+        if is_file:  # to open a pipe would wait for somebody at its other end
+            with open(path, "rb") as file:
+                header = file.read(_HEADER)
     except OSError as error:
         raise StoreError(path, f"cannot be read ({error.strerror})") from error
+    if not is_file:
+        raise StoreFormatError(path, "this is no file; give the path of a file")
     if not header:
         raise StoreFormatError(path, "the file is empty: it is no job store; delete it, or give another path")
     if len(header) < _HEADER or not header.startswith(_MAGIC) or _number(header, 68) != APPLICATION_ID:

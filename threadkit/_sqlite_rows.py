@@ -179,24 +179,29 @@ class Known:
                 self._keep(record, is_mine=True)
             return record
 
-    def claimed(self, seq: int, job_id: str, rev: int, data: Any, attempts: int, *, begins: bool) -> JobRecord | None:
-        """Return a job that this process has just claimed, if it knew all of it but that.
+    def expects(self, job_id: str, rev: int) -> bool:
+        """Return whether a job is in memory as it was just before this ``rev``, or later."""
+        with self.lock:
+            record = self._by_id.get(job_id)
+            if record is None or record.row.rev < rev - 1:
+                return False
+            self._recent.append(record)  # so that it is there for claimed()
+            return True
+
+    def claimed(self, seq: int, job_id: str, rev: int, data: Any, attempts: int, *, begins: bool) -> JobRecord:
+        """Return a job that this process has just claimed, and that it knew all of but that; see ``expects()``.
 
         Raises:
             Exception: whatever the codec raises where it cannot read the payload.
         """
-        record = self._by_id.get(job_id)
-        if record is None:
-            return None
         payload = None if data is None else self._codec.decode(data)
         with self.lock:
+            record = self._by_id[job_id]
             place: Place = record.row
             place.seq = seq
-            if place.rev == rev - 1:
+            if place.rev < rev:
                 place.rev = rev
                 record.state = RUNNING if begins else record.state
-            elif place.rev < rev:
-                return None
             record.payload, record.attempts = payload, attempts
             self._keep(record, is_mine=True)
         return record

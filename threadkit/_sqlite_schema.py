@@ -9,9 +9,9 @@ from __future__ import annotations
 APPLICATION_ID = 0x746B6A73  # "tkjs", at byte 68 of the file
 VERSION = 1  # PRAGMA user_version, at byte 60
 
-# Beside what a job is: ``turn`` is its place in the line, ``held_key`` its key while it is unfinished, ``owner`` who runs
-# it or has it in hand; ``run_at`` is when it is due, ``ended`` its place among the finished, and ``rev`` goes up with
-# each change, so that an older look at a row never overwrites a younger one. Times are POSIX time.
+# Beside what a job is: ``turn`` is its place in the line, ``held_key`` its key while it is unfinished, ``owner`` who
+# runs it or has it in hand; ``run_at`` is when it is due, ``ended`` its place among the finished, and ``rev`` goes up
+# with each change, so that an older look at a row never overwrites a younger one. Times are POSIX time.
 COLUMNS = [
     "seq",
     "id",

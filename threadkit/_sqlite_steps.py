@@ -31,7 +31,7 @@ _FINISH = (
     " finished = ?, ended = ?, why = ?, rev = rev + 1"
 )
 _SETTLE = (
-    ", attempts = ?, result = ?, errors = ?, notes = ?, progress = ?, message = ?"
+    ", attempts = ?, started = ?, result = ?, errors = ?, notes = ?, progress = ?, message = ?"
     " WHERE seq = ? AND fate IS NULL RETURNING rev"
 )
 _GO_ON = (
@@ -147,7 +147,8 @@ def _line_query(names: int) -> str:
     """Return what finds the first in line of so many handlers, with one look into the index for each."""
     one = (
         "SELECT -priority, turn, seq, name, id, payload, rev, attempts FROM job"
-        " WHERE name = ? AND state = 1 AND owner IS NULL AND (expires_at IS NULL OR expires_at > ?) ORDER BY priority DESC, turn LIMIT 1"
+        " WHERE name = ? AND state = 1 AND owner IS NULL AND (expires_at IS NULL OR expires_at > ?)"
+        " ORDER BY priority DESC, turn LIMIT 1"
     )
     if names == 1:
         return one
@@ -183,7 +184,7 @@ def unclaim(tx: Transaction, seq: int) -> Row | None:
         tx.fill_line()
         return as_row(found[0])
     if tx.row("seq = ? AND state = 2 AND owner = ?", seq, tx.owner) is not None:
-        _meet_fate(tx, seq, (None, None, None, None, 0.0, ""))
+        _meet_fate(tx, seq, (None, None, None, None, None, 0.0, ""))
     return tx.row("seq = ?", seq)
 
 
@@ -222,7 +223,7 @@ def settle(
         after: where it goes unless it is condemned.
         why: why it has no result.
         when: the POSIX time at which it finished, or when it is due; its last delay; when its first attempt began.
-        what: its attempts, result, errors, notes, progress and message.
+        what: its attempts, the POSIX time at which the last one began, its result, errors, notes, progress and message.
     """
     if after in FINISHED:
         values: tuple[Any, ...] = (after.column, when[0], tx.next_turn(), why)
@@ -239,9 +240,10 @@ def settle(
 
 
 def _meet_fate(tx: Transaction, seq: int, what: tuple[Any, ...]) -> tuple[JobState, int, str]:
-    fate, attempts, why = tx.execute("SELECT fate, attempts, why FROM job WHERE seq = ?", (seq,)).fetchone()
+    query = "SELECT fate, attempts, why FROM job WHERE seq = ?"
+    fate, attempts, why = tx.execute(query, (seq,)).fetchone()
     after = STATES[fate]
-    what = (attempts, None, *what[2:])
+    what = (attempts, what[1], None, *what[3:])
     tx.execute("UPDATE job SET fate = NULL WHERE seq = ?", (seq,))
     if after in FINISHED:
         values: tuple[Any, ...] = (after.column, tx.now, tx.next_turn(), why)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threadkit import _fork
 from threadkit._records import FINISHED, PENDING, RUNNING, JobRecord, JobState
-from threadkit._sqlite_rows import Place
+from threadkit._sqlite_rows import Place, clean
 from threadkit._sqlite_upkeep import Upkeep
 from threadkit._transaction import ALL, as_row
 
@@ -20,7 +20,7 @@ class View(Upkeep):
 
     def holder(self, key: str) -> JobRecord | None:
         """Return the unfinished job that has a key."""
-        return self._first("WHERE held_key = ?", key)
+        return self._first("WHERE held_key = ?", key) if clean(key) == key else None
 
     def records(self, state: JobState | None = None) -> list[JobRecord]:
         """Return all jobs that are remembered, or those in one state, in the order of their coming."""

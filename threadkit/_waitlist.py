@@ -21,7 +21,7 @@ from typing import Any, ClassVar, cast
 from threadkit import _fork
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
-from threadkit._errors import Closed, WouldBlock
+from threadkit._errors import Closed, StoreError, WouldBlock
 from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
 from threadkit._jobtimes import Alarm, Calendar, Times
@@ -142,14 +142,16 @@ class Waitlist(BaseComponent):
 
     def _on_news(self) -> None:
         """Look at what another process has changed: it may concern whoever waits here."""
-        shared = cast("DurableStore", self._shared)
-        for record in shared.condemned():
-            context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
-            if context is not None:
-                context.token.set(record.why)
-        for job in list(self._audience.copy()):
-            if self._has_ended(job):
-                self._wake(job)
+        try:
+            for record in cast("DurableStore", self._shared).condemned():
+                context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
+                if context is not None:
+                    context.token.set(record.why)
+            for job in self._audience.copy():
+                if self._has_ended(job):
+                    self._wake(job)
+        except StoreError as error:  # the next look will tell
+            logger.warning("queue %r could not hear of other processes: %s", self.name, error)
         self._permits.wake_all()
         self._drains.wake_all()
         self._bell.ring()
