@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from threadkit import _fork, _sqlite_file
@@ -52,9 +53,9 @@ class JobFile:
         now: Callable[[], float],
         on_commit: Callable[[list[int], Transaction | None], None],
     ) -> None:
-        import ctypes  # noqa: F401 - so that a forked child need not load it; see _strand()
         import sqlite3
 
+        import_module("ctypes")  # so that a forked child need not load it; see _strand()
         self.path = path
         self.owner = 0
         self.doorbell: Doorbell | None = None
@@ -230,7 +231,8 @@ class JobFile:
 
     def dead(self) -> list[int]:
         """Return the owners that are in the file, and whose processes are dead."""
-        return [owner for (owner,) in self.read("SELECT id FROM owner") if not self._lock.is_alive(owner)]
+        found = self.read("SELECT id FROM owner UNION SELECT owner FROM job WHERE owner IS NOT NULL")
+        return [owner for (owner,) in found if not self._lock.is_alive(owner)]
 
     def is_dead(self, owner: int) -> bool:
         """Look again, inside a transaction, so that of two who look one comes first."""

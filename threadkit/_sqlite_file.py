@@ -137,7 +137,8 @@ def explained(error: Exception, path: str) -> StoreError:
             return StoreError(path, f"cannot be written ({name}); the file and its folder must be writable")
         case sqlite3.SQLITE_IOERR:
             return StoreError(path, f"the disk does not work ({name}); look at the system's log")
-    return StoreError(path, f"{error}")
+        case _:
+            return StoreError(path, f"{error}")
 
 
 def _check_whole(path: str) -> None:

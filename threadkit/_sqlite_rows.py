@@ -27,7 +27,7 @@ from threadkit._records import (
     RecordedError,
 )
 from threadkit._storing import Host
-from threadkit._transaction import STATES, Row
+from threadkit._transaction import Row, state_at
 from threadkit.backoff import Exponential, Retry, Sequence
 from threadkit.events import describe
 
@@ -116,7 +116,7 @@ class Known:
             for seq, fate, why, rev in found:
                 record = self._mine.get(seq)
                 if record is not None and record.state is RUNNING and record.fate is None:
-                    self._condemn(record, STATES[fate], why)
+                    self._condemn(record, state_at(fate), why)
                     record.row.rev = rev
                     news.append(record)
         return news
@@ -175,7 +175,7 @@ class Known:
             if is_mine:  # even where somebody has looked at the row since it was claimed, and knows as much
                 record.payload = payload
                 # The row has counted the attempt that is to begin; the job does so when it begins.
-                record.attempts = row["attempts"] - (STATES[row["state"]] is RUNNING)
+                record.attempts = row["attempts"] - (state_at(row["state"]) is RUNNING)
                 self._keep(record, is_mine=True)
             return record
 
@@ -233,8 +233,8 @@ class Known:
             return data
 
     def _show(self, record: JobRecord, row: Row) -> None:
-        record.state = STATES[row["state"]]
-        record.fate = None if row["fate"] is None else STATES[row["fate"]]
+        record.state = state_at(row["state"])
+        record.fate = None if row["fate"] is None else state_at(row["fate"])
         record.priority, record.turn, record.key = row["priority"], row["turn"], row["key"]
         record.attempts, record.delay, record.timeout = row["attempts"], row["delay"], row["timeout"]
         record.due = self._moment(row["run_at"])

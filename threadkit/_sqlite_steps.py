@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from threadkit._errors import DuplicateName
 from threadkit._records import CANCELLED, EXPIRED, FAILED, FINISHED, PENDING, RUNNING, JobState
-from threadkit._transaction import ALL, KEPT, STATES, Row, Transaction, as_row
+from threadkit._transaction import ALL, KEPT, Row, Transaction, as_row, state_at
 
 CRASHESALLOWED = 2  # a job that ends its process once more is a dead letter
 EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who comes in time must not come too early
@@ -242,7 +242,7 @@ def settle(
 def _meet_fate(tx: Transaction, seq: int, what: tuple[Any, ...]) -> tuple[JobState, int, str]:
     query = "SELECT fate, attempts, why FROM job WHERE seq = ?"
     fate, attempts, why = tx.execute(query, (seq,)).fetchone()
-    after = STATES[fate]
+    after = state_at(fate)
     what = (attempts, what[1], None, *what[3:])
     tx.execute("UPDATE job SET fate = NULL WHERE seq = ?", (seq,))
     if after in FINISHED:
@@ -261,7 +261,7 @@ def spoil(tx: Transaction, seq: int, errors: str | None) -> None:
     found = tx.execute("SELECT state FROM job WHERE seq = ? AND owner = ?", (seq, tx.owner)).fetchone()
     if found is not None:
         tx.execute(f"{_FINISH}, errors = ? WHERE seq = ?", (FAILED.column, tx.now, tx.next_turn(), "", errors, seq))
-        tx.count(STATES[found[0]], FAILED)
+        tx.count(state_at(found[0]), FAILED)
         tx.news = True
 
 
@@ -294,7 +294,7 @@ def promote(tx: Transaction) -> tuple[list[Row], bool]:
     ).fetchall()
     rows: list[Row | None] = []
     for seq, state in late:
-        rows.append(withdraw(tx, seq, STATES[state], EXPIRED, tx.now, "has expired: nobody began it in time"))
+        rows.append(withdraw(tx, seq, state_at(state), EXPIRED, tx.now, "has expired: nobody began it in time"))
     gone = {seq for seq, _ in late}
     for seq, state in due:
         if seq in gone:
@@ -302,7 +302,7 @@ def promote(tx: Transaction) -> tuple[list[Row], bool]:
         tx.execute(
             "UPDATE job SET state = 1, run_at = NULL, turn = ?, rev = rev + 1 WHERE seq = ?", (tx.next_turn(), seq)
         )
-        tx.count(STATES[state], PENDING)
+        tx.count(state_at(state), PENDING)
         tx.fill_line()
         rows.append(tx.row("seq = ?", seq))
     return [row for row in rows if row is not None], _BATCH in {len(late), len(due)}
@@ -321,9 +321,9 @@ def rescue(tx: Transaction, owner: int, happened: str) -> tuple[list[Row], bool]
     ).fetchall()
     ended: list[Row] = []
     for seq, state, fate, attempts, crashes, errors in found:
-        if STATES[state] is PENDING:
+        if state_at(state) is PENDING:
             tx.execute("UPDATE job SET owner = NULL, rev = rev + 1 WHERE seq = ?", (seq,))
-        elif fate is not None and STATES[fate] is CANCELLED:
+        elif fate is not None and state_at(fate) is CANCELLED:
             tx.execute(f"{_FINISH} WHERE seq = ?", (fate, tx.now, tx.next_turn(), "was cancelled", seq))
             tx.count(RUNNING, CANCELLED)
             ended += filter(None, [tx.row("seq = ?", seq)])

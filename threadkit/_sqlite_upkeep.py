@@ -22,7 +22,7 @@ from threadkit._room import Room
 from threadkit._sqlite_rows import Known
 from threadkit._stamps import Almanac
 from threadkit._storing import Host
-from threadkit._transaction import STATES, Row, Transaction
+from threadkit._transaction import Row, Transaction, state_at
 
 Durability = Literal["power", "process", "eventual"]
 
@@ -50,7 +50,7 @@ class Upkeep:
         codec: Codec | None = None,
         patience: float = 5.0,
     ) -> None:
-        self._path = os.path.abspath(os.fspath(path))
+        self._path: str = os.path.abspath(os.fspath(path))
         self._durability: Durability = _arguments.choice(durability, "durability", ("power", "process", "eventual"))
         self._codec: Codec = codec if codec is not None else JSON()
         self._patience = _arguments.seconds(patience, "patience")
@@ -150,7 +150,7 @@ class Upkeep:
             while is_more and not self._is_closing:
                 rows, is_more = self._file.run(_sqlite_steps.promote)
                 for row in rows:
-                    if STATES[row["state"]] in FINISHED:
+                    if state_at(row["state"]) in FINISHED:
                         ended.append(self._known.learn(row, is_mine=False))
                     else:
                         self._known.learn(row)

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-STATES = tuple(JobState)  # by column
+STATES: tuple[JobState, ...] = tuple(JobState)  # by column
 TURNS, KEPT = len(JobState), len(JobState) + 1  # columns of the tally after those of the states
 ALL = ", ".join(COLUMNS)
+
+
+def state_at(column: int) -> JobState:
+    """Return the state that a number in a row means."""
+    return STATES[column]
 
 
 def as_row(values: tuple[Any, ...]) -> Row:

@@ -29,8 +29,8 @@ _RETRY = Retry()
 class WorkQueue(Dispatcher, Reception, Roster):
     """A job queue inside the process: handlers by name, retries, delays, priorities, limits, dead letters.
 
-    Jobs are kept in memory, or in a file by a ``stores.SQLiteStore``. Nothing is lost from sight: each job has a record, and at every moment the jobs submitted
-    are the sum over the nine states of ``JobState``.
+    Jobs are kept in memory, or in a file by a ``stores.SQLiteStore``. Nothing is lost from sight: each job has a
+    record, and at every moment the jobs submitted are the sum over the nine states of ``JobState``.
 
     Stopping: a stopped queue takes nothing new. With ``on_stop="drain"`` it does what is ready and what runs, with
     ``"finish"`` only what runs; jobs that wait for their time are left, and ``work_left()`` counts them. What still
