@@ -856,3 +856,32 @@ def test_a_queue_that_ends_without_its_disk(path, quiet):
     with new_queue(path) as again:
         again.handler("work")(lambda payload: "again")
         assert again.get(job.id).result(PATIENCE) == "again"
+
+
+def test_no_step_goes_through_all_rows(path):
+    """What is done for every job finds its rows by an index, however many there are."""
+    from threadkit import _sqlite_steps
+
+    asked: list[str] = []
+    with new_queue(path, workers=1, keep=0) as queue:
+        queue.handler("work")(lambda payload: payload)
+        queue.handler("narrow", concurrency=1)(lambda payload: payload)
+        writer = queue._store._file._writer
+        writer.set_trace_callback(asked.append)
+        queue.submit("work", 1, key="k", delay=0.001, expires=100)
+        queue.submit("narrow", 1)
+        queue.submit_many("work", [2, 3])
+        assert queue.drain(PATIENCE)
+        queue.submit("work", 1, delay=100, expires=200).cancel()
+        queue._store.tend()
+        writer.set_trace_callback(None)
+        assert any(_sqlite_steps._line_query(2)[:40] in statement for statement in asked)
+        plans = {
+            (statement, plan[3])
+            for statement in asked
+            if statement.startswith(("SELECT", "UPDATE", "DELETE"))
+            for plan in writer.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        }
+    assert plans
+    scans = {(statement, plan) for statement, plan in plans if plan.startswith("SCAN") and "job" in plan}
+    assert not {each for each in scans if "INDEX" not in each[1]}
