@@ -29,7 +29,7 @@ class Room(Permits):
         with self._lock:
             if waiting is not None:
                 self._waiting = waiting
-            self._coming -= arrived
+            self._coming = max(0, self._coming - arrived)  # an interrupt after a commit may have it told twice
         if self._is_any_left():
             self._bell.ring()
 
