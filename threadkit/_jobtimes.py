@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._records import UNFINISHED, JobRecord
-from threadkit._timer import Entry, Timer
+from threadkit._timer import Timer
 
 
 class Times(Protocol):
@@ -114,7 +115,8 @@ class Alarm:
         self._clock = clock
         self._timer = timer
         self._tend = tend
-        self._lock = threading.RLock()  # guards the two below; taken before the timer's own
+        # Guards the two below. Nothing is called under it: a finalizer may strike inside the timer, and want it.
+        self._lock = threading.RLock()
         self._is_open = False
         self._entry: Entry | None = None
 
@@ -146,14 +148,21 @@ class Alarm:
         with self._lock:
             if not self._is_open or (self._entry is not None and self._entry[0] <= moment):
                 return
-            before, self._entry = self._entry, None
-            if before is not None:
-                self._timer.cancel(before)
-            self._entry = self._timer.at(moment, self._ring)
+        spare: Entry | None = (entry := self._timer.at(moment, self._ring))
+        with self._lock:
+            # It may have rung by now, and then has no callback any more.
+            if entry[2] is not None and (self._entry is None or moment < self._entry[0]):
+                spare, self._entry = self._entry, entry
+        self._drop(spare)
 
     def _ring(self, _: object) -> None:
         with self._lock:
-            self._entry = None
+            entry, self._entry = self._entry, None
+        self._drop(entry)  # where it is another one than this, which an interrupt kept from being noted
         moment = self._tend()
         with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
             self._set(moment)
+
+    def _drop(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._timer.cancel(entry)

@@ -64,7 +64,7 @@ class Room(Permits):
             self._bell.ring()
 
     @override
-    def resize(self, change: int) -> None:
+    def resize(self, change: float) -> None:
         """Allow more, or fewer."""
         with self._lock:
             self._maxsize += change
