@@ -836,7 +836,7 @@ def test_a_store_in_words(path):
 
 
 def test_a_queue_that_ends_without_its_disk(path, quiet):
-    """A queue whose file cannot be written ends all the same; what ran is run again when its process has ended."""
+    """A queue whose file cannot be written ends all the same; what ran to its end unseen is run again."""
     blocker = Blocker()
     queue = new_queue(path)
     queue.handler("work")(lambda payload: blocker())
@@ -852,7 +852,7 @@ def test_a_queue_that_ends_without_its_disk(path, quiet):
     assert queue.join(PATIENCE)
     other.execute("ROLLBACK")
     other.close()
-    queue._store._file.close()
+    assert not queue._store._file.is_open
     with new_queue(path) as again:
         again.handler("work")(lambda payload: "again")
         assert again.get(job.id).result(PATIENCE) == "again"

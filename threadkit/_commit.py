@@ -132,10 +132,11 @@ class GroupCommit(Generic[X]):
         with self._lock:
             if own in self._waiting:  # an interrupt struck before it was written
                 self._waiting.remove(own)
-            for piece in self._waiting:
-                if piece.gate is not None:
+            first = next((piece for piece in self._waiting if piece.gate is not None), None)
+            self._leader = None if first is None else first.thread
+            # A finalizer may have struck while its thread brought a piece, and wait with one of its own: the last.
+            for piece in reversed(self._waiting):
+                if piece.gate is not None and piece.thread == self._leader:
                     piece.is_leader = True
-                    self._leader = piece.thread
                     open_gate(piece.gate)
                     return
-            self._leader = None

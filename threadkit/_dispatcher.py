@@ -102,6 +102,7 @@ class Dispatcher(Waitlist):
                     return
                 else:
                     _current.set(None)  # a thread that waits keeps nothing alive
+                    self._store.unclaim()  # nor a job from others
                     self._bell.wait(self._is_called)
                     has_waited = True
         finally:

@@ -68,7 +68,8 @@ class Handlers:
     """All handlers of a queue, those that are only declared too."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards changes; single looks need no lock
+        # Guards changes; single looks need no lock. Reentrant for finalizers, who may meet a stranger.
+        self._lock = threading.RLock()
         self._by_name: dict[str, Handler] = {}
         self._by_func: dict[Callable[..., Any], Handler] = {}
         self._strangers: dict[str, Handler] = {}  # those of jobs that another process has submitted
@@ -86,6 +87,9 @@ class Handlers:
 
     def meet(self, name: str) -> Handler:
         """Return the handler of a job that came by another way; its name is not thereby known."""
+        known = self._by_name.get(name) or self._strangers.get(name)
+        if known is not None:
+            return known
         with self._lock:
             return self._by_name.get(name) or self._strangers.setdefault(name, Handler(name))
 

@@ -64,13 +64,14 @@ class JobFile:
         self._finish = finish
         self._now = now
         self._on_commit = on_commit
-        self._commits: GroupCommit[Transaction] = GroupCommit(self._write)
+        self._commits: GroupCommit[Transaction] = GroupCommit(self._write_alone)
+        self.writing = threading.RLock()  # the leader's while it writes, and whoever forks takes it; see _hold_still()
         # The leader's alone: what the file said when this process wrote last, and who else has it open.
         self._version = -1
         self._tally: list[int] = []
         self._peers: list[str] = []
         self._is_cramped = False  # the disk was full when somebody tried last
-        self._reading = threading.RLock()  # guards the reader, and is_open; nothing is called under it
+        self.reading = threading.RLock()  # guards the reader, and is_open; nothing is called under it
         self.is_open = False
         if not LockFile.is_open(f"{path}-lock"):  # else it has been looked at, and reading it now would unlock it
             if not os.path.lexists(path):
@@ -111,6 +112,10 @@ class JobFile:
     def is_anything_posted(self) -> bool:
         """Return whether there are steps that are not on the disk."""
         return self._commits.is_anything_posted()
+
+    def _write_alone(self, take: Callable[[], Piece[Transaction] | None], pieces: list[Piece[Transaction]]) -> None:
+        with self.writing:
+            self._write(take, pieces)
 
     def _write(self, take: Callable[[], Piece[Transaction] | None], pieces: list[Piece[Transaction]]) -> None:
         """Do steps in one transaction, as long as there are any."""
@@ -216,7 +221,7 @@ class JobFile:
         if self._commits.is_anything_posted() and self.is_open:
             self.sync()
         try:
-            with self._reading:
+            with self.reading:
                 if self.is_open:
                     return self._reader.execute(query, values).fetchall()
             connection = self._connect()
@@ -261,10 +266,11 @@ class JobFile:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close it, and be no owner any more. What is not committed is lost."""
-        with contextlib.suppress(StoreError, Closed):
-            self.run(lambda tx: tx.execute("DELETE FROM owner WHERE id = ?", (tx.owner,)))
-        with self._reading:
+        """Close it, and be no owner any more, unless somebody here runs a job. What is not committed is lost."""
+        with contextlib.suppress(StoreError, Closed):  # without a disk nobody has just begun one, either
+            if not self.run(_leave):
+                return
+        with self.reading:
             if not self.is_open:
                 return
             self.is_open = False
@@ -286,12 +292,50 @@ class JobFile:
         return _sqlite_file.connect(self.path, synchronous=self._synchronous, patience=self._patience)
 
 
+def _leave(tx: Transaction) -> bool:
+    """Be no owner any more, unless somebody has just begun a job."""
+    if tx.execute("SELECT 1 FROM job WHERE owner = ? AND state = 2 LIMIT 1", (tx.owner,)).fetchone() is not None:
+        return False
+    tx.execute("DELETE FROM owner WHERE id = ?", (tx.owner,))
+    return True
+
+
 _MOST_PIECES = 1000  # in one transaction
 _WRITE_TALLY = (
     "UPDATE tally SET scheduled = ?, pending = ?, running = ?, retrying = ?, completed = ?, failed = ?, cancelled = ?,"
     " expired = ?, discarded = ?, turns = ?, kept = ?"
 )
 _open_files: weakref.WeakSet[JobFile] = weakref.WeakSet()
+
+
+class _Fork(threading.local):
+    """What the thread holds that forks at this moment."""
+
+    def __init__(self) -> None:
+        self.held: list[threading.RLock] = []
+
+
+_fork_of = _Fork()
+
+
+def _hold_still() -> None:
+    """Before a fork: wait until no file is in use. A child's SQLite would believe for ever that it still is."""
+    held = _fork_of.held
+    locks = [lock for file in list(_open_files) for lock in (file.writing, file.reading)]
+    while len(held) < len(locks):
+        for lock in locks:
+            if not lock.acquire(blocking=not held):  # nobody waits for a second lock while holding one
+                _go_on()
+                locks.remove(lock)  # that one is waited for next
+                locks.insert(0, lock)
+                break
+            held.append(lock)
+
+
+def _go_on() -> None:
+    held = _fork_of.held
+    while held:
+        held.pop().release()
 
 
 def _strand() -> None:
@@ -305,3 +349,4 @@ def _strand() -> None:
 
 
 _fork.after_fork(_strand)
+_fork.around_fork(_hold_still, _go_on)

@@ -85,6 +85,8 @@ class SQLiteStore(View):
         elif state is RUNNING:
             self._known.began(record, seq)
             self._handed.append(record)
+            if self._is_closing:  # which is written first, and what has been handed is put back then
+                self._put_back_handed()
         else:
             self._known.place(record, seq)
         return None if holder is None else self._known.learn(holder)
@@ -145,7 +147,9 @@ class SQLiteStore(View):
                 return line.popleft()
         names = self._names()
         try:
-            claimed = self._file.run(lambda tx: _sqlite_steps.claim(tx, *names))
+            claimed = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.claim(tx, *names))
+        except Closed:
+            return None
         except StoreError as error:
             self._report(error)
             self._pause()
@@ -223,12 +227,17 @@ class SQLiteStore(View):
 
         def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Claimed | None]:
             outcome = _sqlite_steps.settle(tx, place.seq, after, text, when, what)
-            return outcome, _sqlite_steps.claim(tx, *names) if claims else None
+            return outcome, _sqlite_steps.claim(tx, *names) if claims and not self._is_closing else None
 
         try:
             (after, rev, why), claimed = self._insist(step)
         except (StoreError, Closed):
-            return PENDING  # its end is not known to anybody: it is run again when this process has ended
+            # The queue ends: what the job came to is written if the disk is back by the end. Else nobody knows of it,
+            # and the job is run again.
+            self._file.post(step)
+            self._known.let_go(record)
+            self._close_if_done()
+            return PENDING
         self._known.settle(record, after, rev, why, at)
         if claimed is not None:
             hand.job = self._take(claimed)
@@ -257,7 +266,9 @@ class SQLiteStore(View):
         """Begin a job that is in hand, or that its submitter wants to run."""
         seq = self._seq(record)
         try:
-            row = self._file.run(lambda tx: _sqlite_steps.begin(tx, seq))
+            row = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.begin(tx, seq))
+        except Closed:
+            return False
         except StoreError as error:
             self._report(error)
             if record.row.is_mine:
@@ -328,7 +339,7 @@ class SQLiteStore(View):
 
     def _may_hand_over(self) -> bool:
         """Return whether a worker is idle, and will be woken by whoever submits a job now."""
-        return self._host.idle() > len(self._handed) and self._host.may_begin()
+        return not self._is_closing and self._host.idle() > len(self._handed) and self._host.may_begin()
 
     def _packed(self, record: JobRecord) -> New:
         """Return what is inserted of a new job."""

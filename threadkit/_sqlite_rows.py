@@ -134,6 +134,11 @@ class Known:
                 record.finished = at if after in FINISHED else None
                 record.state = after
 
+    def let_go(self, record: JobRecord) -> None:
+        """Note that a job does not run here any more, whatever its row says."""
+        with self.lock:
+            self._keep(record, is_mine=False)
+
     def _condemn(self, record: JobRecord, fate: JobState, why: str) -> None:
         record.fate, record.why = fate, why
         record.attempts -= fate not in FINISHED  # no attempt is spent on what goes back to where it came from
@@ -158,12 +163,12 @@ class Known:
             Exception: whatever the codec raises where it cannot read the payload of a job that is to be run.
         """
         payload, value = self._read(row, "payload", must=is_mine is True), self._read(row, "result")
+        record = self._by_id.get(row["id"])
+        if record is None:  # made before the lock is taken: to make one takes the lock of the handlers
+            record = self._host.restore(row["id"], row["seq"], row["name"], payload, row["created"])
+            record.row = Place(row["seq"])
         with self.lock:
-            record = self._by_id.get(row["id"])
-            if record is None:
-                record = self._host.restore(row["id"], row["seq"], row["name"], payload, row["created"])
-                record.row = Place(row["seq"])
-                self._by_id[record.id] = record
+            record = self._by_id.setdefault(record.id, record)
             place: Place = record.row
             place.seq = row["seq"]
             if row["rev"] > place.rev and (is_mine is not None or not place.is_mine):

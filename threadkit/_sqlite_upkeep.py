@@ -109,9 +109,7 @@ class Upkeep:
                 open_gate(self._pauses.popleft())
             except IndexError:  # somebody else has just woken the last one
                 break
-        while self._handed:
-            with contextlib.suppress(IndexError):  # a worker has just taken the last one
-                self._put_back(self._handed.popleft())
+        self._put_back_handed()
         try:
             self._file.run(
                 lambda tx: tx.execute("UPDATE job SET owner = NULL WHERE owner = ? AND state = 1", (tx.owner,))
@@ -264,6 +262,12 @@ class Upkeep:
             self._ended.append(record)
             self._host.tend_within(0)
         self._close_if_done()
+
+    def _put_back_handed(self) -> None:
+        """Put the jobs back that were begun as they were submitted, and that no worker has taken."""
+        while self._handed:
+            with contextlib.suppress(IndexError):  # a worker has just taken the last one
+                self._put_back(self._handed.popleft())
 
     def _close_if_done(self) -> None:
         """Close the file where that has been asked for, and nothing of it runs here."""

@@ -242,6 +242,48 @@ def test_a_child_may_start_anew(path):
     assert lines[-4:] == ["0", "[True, 3]", "3", ""], done.stdout + done.stderr
 
 
+def test_forks_in_the_middle_of_transactions(path):
+    """However often a process forks while its threads write, each child can open the file for itself."""
+    done = run(
+        """
+        import os, sys, threading
+        from threadkit import WorkQueue, stores
+
+        queue = WorkQueue(workers=2, maxsize=float("inf"), store=stores.SQLiteStore(sys.argv[1], "process", patience=2))
+        queue.handler("work")(lambda payload: payload)
+        queue.start()
+        done = threading.Event()
+
+        def submit():
+            while not done.is_set():
+                queue.submit("work", 1)
+
+        threads = [threading.Thread(target=submit) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(15):
+            child = os.fork()
+            if not child:
+                try:
+                    with WorkQueue(workers=0, store=stores.SQLiteStore(sys.argv[1], "process", patience=2)) as other:
+                        other.declare("work")
+                        other.submit("work", 2)
+                    os._exit(0)
+                except BaseException as error:
+                    print(repr(error), flush=True)
+                    os._exit(1)
+            codes.append(os.waitpid(child, 0)[1])
+        done.set()
+        for thread in threads:
+            thread.join()
+        print(sum(codes), queue.drain(20), flush=True)
+        """,
+        path,
+    )
+    assert done.stdout == "0 True\n", done.stdout + done.stderr
+
+
 def test_a_full_file_system(tmp_path):
     """On a full file system a submit is refused, and the queue works on when there is room again."""
     disk = tmp_path / "disk"
