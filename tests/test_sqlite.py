@@ -614,12 +614,12 @@ def live(path: Path, ran: list[int]) -> tuple[set[int], set[int]]:
     return sure, unsure
 
 
-@pytest.mark.timeout(400)
-def test_a_fault_at_every_call(path, monkeypatch, quiet):
+@pytest.mark.parametrize("share", range(1, 7))
+def test_a_fault_at_every_call(path, monkeypatch, quiet, share):
     """Whichever call of SQLite fails, no job is lost, none is there twice, and none runs again that had completed."""
     connect = JobFile._connect
     monkeypatch.setattr(JobFile, "_connect", lambda self: Faulty(connect(self)))
-    for number in range(1, 1000):
+    for number in range(share, 1000, 6):
         Faulty.calls, Faulty.fails_at = 0, number
         file = path.with_name(f"{number}.db")
         ran: list[int] = []
@@ -727,6 +727,8 @@ def leave_behind(path, changes: str) -> list[str]:
 def test_jobs_of_a_dead_process_wait_again(path):
     """What a dead process ran waits again, with its crash counted and no attempt spent; what it only held is free."""
     ids = leave_behind(path, "crashes = seq - 1")
+    pipe = path.with_name("jobs.db-wake-999")
+    os.mkfifo(pipe)
     with new_queue(path, workers=0) as queue:
         first, second, third, fourth = (queue.get(each) for each in ids)
         assert [job.state for job in (first, second, third, fourth)] == ["pending", "pending", "failed", "pending"]
@@ -736,6 +738,7 @@ def test_jobs_of_a_dead_process_wait_again(path):
         stats = queue.stats()
         assert (stats.pending, stats.running, stats.failed, stats.submitted) == (3, 0, 1, 4)
         assert queue.replay(third.id).row.crashes == 0
+        assert not pipe.exists()
 
 
 def test_what_a_dead_process_was_told_is_done(path):

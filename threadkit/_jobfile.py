@@ -243,6 +243,14 @@ class JobFile:
         """Look again, inside a transaction, so that of two who look one comes first."""
         return not self._lock.is_alive(owner)
 
+    def bury(self, owner: int) -> None:
+        """Take away what a dead process has left beside the file; its number is never used again."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._bell_of(owner))
+
+    def _bell_of(self, owner: int) -> str:
+        return f"{self.path}-wake-{owner}"
+
     def ring_all(self) -> None:
         """Have the other processes look."""
         for (path,) in self.read("SELECT doorbell FROM owner WHERE id != ? AND doorbell NOT NULL", self.owner):
@@ -259,7 +267,7 @@ class JobFile:
                 self.path, "another process holds the lock of a new owner; is the lock file that of a copy?"
             )
         with contextlib.suppress(OSError):  # this file system has no pipes: others are noticed by the slow look
-            self.doorbell = Doorbell(f"{self.path}-wake-{self.owner}")
+            self.doorbell = Doorbell(self._bell_of(self.owner))
             execute("UPDATE owner SET doorbell = ? WHERE id = ?", (self.doorbell.path, self.owner))
         execute("COMMIT")
 

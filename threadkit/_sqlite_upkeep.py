@@ -176,6 +176,7 @@ class Upkeep:
             while is_more:
                 rows, is_more = self._file.run(functools.partial(self._rescue_some, owner))
                 ended += [self._known.learn(row) for row in rows]
+            self._file.bury(owner)
         return ended
 
     def _rescue_some(self, owner: int, tx: Transaction) -> tuple[list[Row], bool]:

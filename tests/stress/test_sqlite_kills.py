@@ -13,7 +13,7 @@ ROUNDS = 100
 @pytest.mark.parametrize("durability", ["power", "process", "eventual"])
 def test_nothing_is_lost_by_a_hundred_kills(tmp_path, durability, quiet):
     """Every job whose submit returned runs, and none that was seen to be completed runs again, over 100 kills."""
-    crashes = Crashes(tmp_path, durability, seed=3)
-    for _ in range(ROUNDS):
-        crashes.round()
-    crashes.finish()
+    with Crashes(tmp_path, durability, seed=3) as crashes:
+        for _ in range(ROUNDS):
+            crashes.round()
+        crashes.finish()
