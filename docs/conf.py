@@ -54,8 +54,9 @@ nitpick_ignore_regex += [
     # Short names for types that are written out where the parameter or the field is explained.
     (r"py:class", r"Every|LimitName|Loop|Misfire|OnFull|OnWedged|Outcome|Overlap|RestartPolicy|Strategy"),
     # What a store keeps: a `Job` is one, and shows what of it is public. What an executor's options() returns: it has
-    # the executor's methods. The keywords that makers pass on: their components explain them.
+    # the executor's methods. The keywords that makers pass on: their components explain them. What bounds a queue.
     (r"py:class", r"threadkit\._(records\.JobRecord|submitter\.Submitter|(group|leader|makers|thread)\.\w+Options)"),
+    (r"py:class", r"threadkit\._permits\.Permits"),
     (r"py:class", r"typing_extensions\.\w+"),
 ]
 

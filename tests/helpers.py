@@ -7,12 +7,20 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Generic, TypeVar
 
+from threadkit._clock import SYSTEM_CLOCK
+from threadkit._records import JobRecord
+from threadkit._storing import Host
 from threadkit.testing import VirtualClock
 
 T = TypeVar("T")
 
 PATIENCE = 5.0
 """Real seconds after which a test gives up on something that should have happened long ago."""
+
+HOST = Host(
+    lambda: SYSTEM_CLOCK, JobRecord, lambda: True, lambda: 0, lambda seconds: None, lambda: None, lambda error: None
+)
+"""What a store needs that is used without a queue."""
 
 
 class Gate:

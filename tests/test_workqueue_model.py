@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 
 import attrs
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from threadkit import Discard, Job, JobState, Retry, RetryLater, Snooze, WorkQueue, backoff
+from threadkit import Discard, Job, JobState, Retry, RetryLater, Snooze, WorkQueue, backoff, stores
 from threadkit.testing import VirtualClock
 
 DELAY = 10.0  # between two attempts
@@ -23,6 +24,7 @@ class Modelled:
     """A job as the model sees it: where it is, and what its handler is going to do."""
 
     job: Job
+    number: int
     state: str
     outcomes: Iterator[str]
     priority: int = 0
@@ -40,20 +42,30 @@ class QueueModel(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.clock = VirtualClock()
-        self.queue = WorkQueue(workers=1, clock=self.clock, retry=Retry(ATTEMPTS, backoff.constant(DELAY)))
+        self.scripts: dict[int, Iterator[str]] = {}
         self.jobs: list[Modelled] = []
         self.order: list[str] = []
         self.expected_order: list[str] = []
         self.turns = 0
         self.now = 0.0
+        self.open()
+
+    def new_store(self) -> stores.JobStore:
+        return stores.MemoryStore()
+
+    def open(self) -> None:
         self.paused = False
+        self.queue = WorkQueue(
+            workers=1, clock=self.clock, retry=Retry(ATTEMPTS, backoff.constant(DELAY)), store=self.new_store()
+        )
         self.queue.handler("plain")(self.work)
         self.queue.handler("narrow", concurrency=1)(self.work)
         self.queue.start()
+        self.clock.settle()
 
-    def work(self, outcomes: Iterator[str], ctx) -> str:
+    def work(self, number: int, ctx) -> str:
         self.order.append(ctx.job_id)
-        match next(outcomes, "ok"):
+        match next(self.scripts[number], "ok"):
             case "fail":
                 raise ValueError
             case "later":
@@ -77,9 +89,11 @@ class QueueModel(RuleBasedStateMachine):
     )
     def submit(self, name, outcomes, delay, priority, expires, key, on_conflict) -> None:
         holder = next((each for each in self.unfinished() if key is not None and each.key == key), None)
+        number = len(self.scripts)
+        self.scripts[number] = iter(outcomes)
         job = self.queue.submit(
             name,
-            iter(outcomes),
+            number,
             delay=delay,
             priority=priority,
             expires=expires,
@@ -92,7 +106,7 @@ class QueueModel(RuleBasedStateMachine):
                 return
             holder.state = "cancelled"
         modelled = Modelled(
-            job, "scheduled" if delay else "pending", iter(outcomes), priority, self.now + delay, key=key
+            job, number, "scheduled" if delay else "pending", iter(outcomes), priority, self.now + delay, key=key
         )
         if expires is not None:
             modelled.expires_at = self.now + expires
@@ -225,16 +239,51 @@ class QueueModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
-            self.queue.stop()
-            assert self.queue.join(5)
-            for each in self.jobs:
-                assert each.job.done()
+            self.close()
+
+    def close(self) -> None:
+        self.queue.stop()
+        assert self.queue.join(5)
+        self.queue.close()
+        for each in self.jobs:
+            assert each.job.done()
+
+
+class DurableModel(QueueModel):
+    """The same with a file, which is closed and opened again now and then; what waits in it waits there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+
+    def new_store(self) -> stores.JobStore:
+        return stores.SQLiteStore(f"{self.folder.name}/jobs.db", "process")
+
+    @rule(seconds=st.sampled_from([0, 0, 5, 40]))
+    def reopen(self, seconds) -> None:
+        self.close()
+        self.clock.advance(seconds)
+        self.now += seconds
+        self.open()
+        for each in self.jobs:
+            each.job = self.queue.get(each.job.id)
+        self.pass_time()
+        self.run_line()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
 
 
 QueueModel.TestCase.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
+DurableModel.TestCase.settings = settings(QueueModel.TestCase.settings, max_examples=25)
 
 
 class TestQueueModel(QueueModel.TestCase):
     """The queue does what its model does."""
+
+
+class TestDurableModel(DurableModel.TestCase):
+    """The queue on a file does what its model does, also when it is closed and opened again."""

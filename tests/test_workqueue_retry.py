@@ -208,13 +208,13 @@ def test_a_cancel_wins_over_a_retry(queue, clock):
 
 def test_a_cancel_at_the_moment_of_the_retry(queue, clock, monkeypatch):
     """A job that is cancelled between its failure and the call for its next attempt leaves no call behind."""
-    call_at = queue._call_at
+    note = queue._times.note
 
-    def meanwhile(due, callback, record):
+    def meanwhile(record):
         record.cancel()
-        call_at(due, callback, record)
+        note(record)
 
-    monkeypatch.setattr(queue, "_call_at", meanwhile)
+    monkeypatch.setattr(queue._times, "note", meanwhile)
     job = queue.submit(raising(queue, ValueError()))
     job.wait(5)
     clock.settle()

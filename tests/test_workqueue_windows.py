@@ -7,7 +7,7 @@ import threading
 from collections import deque
 
 import pytest
-from helpers import Background, Gate
+from helpers import HOST, Background, Gate
 
 from threadkit import JobContext, JobState, Lifecycle, Retry, WorkQueue, events
 from threadkit import _job as job_module
@@ -162,7 +162,7 @@ def test_two_who_claim_the_last_job():
             raise ValueError
 
     store = MemoryStore()
-    store.open(keep=1)
+    store.open(1, HOST)
     record = JobRecord("x", 1, "late", None, 0.0)
     line = Vanishing([record])
     store._lines, store._line_of = (line,), {0: line}
@@ -173,7 +173,7 @@ def test_two_who_claim_the_last_job():
 def test_two_who_make_one_line():
     """Of two who put the first job of a priority into the line one makes its deque, and both use it."""
     store = MemoryStore()
-    store.open(keep=1)
+    store.open(1, HOST)
     line = store._make_line(5)
     assert store._make_line(5) is line
     assert store._lines == (line,)
@@ -182,7 +182,7 @@ def test_two_who_make_one_line():
 def test_two_who_forget_the_last_job():
     """Of two who forget the oldest finished job one finds none."""
     store = MemoryStore()
-    store.open(keep=0)
+    store.open(0, HOST)
     store._forget_oldest()
     assert store.records() == []
 

@@ -4,18 +4,19 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
 
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
-    floor 1                _lease _systemd _tally _request _unread
+    floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
-    floor 3                _restarts _pulse _budget _checkup _pace
-    floor 4  the waist     _component stores _resources _postoffice _lane _run _setback _job _handlers
-    floor 4                _plant _engine_call _steward _body _coroutines
+    floor 3                _restarts _pulse _budget _checkup _pace _storing _room _transaction
+    floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
+    floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask
+    floor 5                _dask _jobfile _sqlite_steps
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
-    floor 7  wholes        _group _interval _executor _workqueue _directory _runner
-    floor 8  the makers    _makers executors
-    floor 9  half of it    _composite
+    floor 6                _roster _sqlite_upkeep
+    floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view
+    floor 8  the makers    _makers executors _sqlite
+    floor 9  half of it    _composite stores
     floor 10 one of many   _leader
     floor 11 the whole     _lifecycle
     floor 12 the door      here
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
+    from threadkit._records import RecordedError as RecordedError
     from threadkit._report import ComponentReport as ComponentReport
     from threadkit._report import ShutdownReport as ShutdownReport
     from threadkit._request import Request as Request
@@ -136,6 +138,7 @@ _HOMES = {
     "Observation": "_observe",
     "Phase": "_component",
     "QueueStats": "_records",
+    "RecordedError": "_records",
     "Request": "_request",
     "Retry": "backoff",
     "Run": "_run",

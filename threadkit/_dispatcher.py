@@ -37,11 +37,11 @@ from threadkit._records import (
     JobRecord,
     JobState,
 )
+from threadkit._storing import JobStore
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
 from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry, RetryState
 from threadkit.events import JobInterrupted, JobRetried, JobStarted
-from threadkit.stores import JobStore
 
 _ERRORS_KEPT = 100  # a job that is tried for ever must not grow for ever
 _INTERRUPTED = "was interrupted by the end of its queue"
@@ -102,9 +102,11 @@ class Dispatcher(Waitlist):
                     return
                 else:
                     _current.set(None)  # a thread that waits keeps nothing alive
+                    self._store.unclaim()  # nor a job from others
                     self._bell.wait(self._is_called)
                     has_waited = True
         finally:
+            self._store.unclaim()
             caller.close()
 
     def _new_caller(self) -> Caller:
@@ -115,7 +117,7 @@ class Dispatcher(Waitlist):
 
     def _begin_next(self) -> Job | None:
         """Take the next job that may run, and make it a running one."""
-        while not (self._paused or (self._closing and self._finishes_only)):
+        while self._may_begin():
             record = self._store.claim()
             if record is None:
                 return None
@@ -132,11 +134,15 @@ class Dispatcher(Waitlist):
             self._hand_over(record)
         return None
 
+    @override
+    def _may_begin(self) -> bool:
+        return not (self._paused or (self._closing and self._finishes_only))
+
     def _run(self, job: Job, caller: Caller) -> None:
         """Make one attempt of a job that has just become a running one."""
         self._permits.give()
         if job.entries:
-            self._forget_calls(job)
+            self._times.forget(job)
         job.expires_at = None  # it has begun in time
         job._context = None
         job.attempts += 1
@@ -157,11 +163,24 @@ class Dispatcher(Waitlist):
             failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         if (job.timeout is not None or handler.timeout is not None) and not isinstance(failure, Discard):
             failure = self._lateness(job, failure) or failure
-        if failure is None:
+        if failure is None and (self._shared is None or self._is_kept(job)):
             self._settle(job, COMPLETED, None)
-        else:
+        elif failure is not None:
             job.value = None
             self._judge(job, failure)
+
+    def _is_kept(self, job: Job) -> bool:
+        """Look whether the result can be kept; where it cannot the job has failed, and would again."""
+        try:
+            self._store.check(job)
+        except Exception as error:  # the border of user code: a codec
+            failure = TypeError(f"the result cannot be kept: {error}")
+            failure.__cause__ = error
+            job.value = None
+            job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
+            self._settle(job, FAILED, failure)
+            return False
+        return True
 
     def _lateness(self, job: Job, failure: BaseException | None) -> TimeoutError | None:
         """Return an error where the attempt took too long."""
@@ -191,6 +210,7 @@ class Dispatcher(Waitlist):
         try:
             if isinstance(failure, Snooze):
                 job.delay = _arguments.seconds(failure.delay, "delay")
+                job.attempts -= 1  # a snooze spends none
                 self._settle(job, SCHEDULED, failure)
                 return
             delay = self._delay_before_next(job, failure)
@@ -217,6 +237,8 @@ class Dispatcher(Waitlist):
 
     def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
         """Move a job on after an attempt, and do what belongs to that step."""
+        if after is RETRYING or after is SCHEDULED:
+            job.due = self._clock.monotonic() + job.delay
         after = self._store.settle(job, after, self._stamps.now(), why)
         if job.passed:
             self._hand_over(job)
@@ -228,19 +250,21 @@ class Dispatcher(Waitlist):
             self._wake(job)
 
     def _schedule_next(self, job: Job, after: JobState, failure: BaseException | None) -> None:
-        attempt = job.attempts
-        if after is SCHEDULED:
-            job.attempts -= 1  # a snooze spends none
         self._counters.add("retries")
-        self._owe_permit()
+        self._permits.owe()
         with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending, and the job is left
-            self._call_at(self._clock.monotonic() + job.delay, self._promote, job)
+            self._times.note(job)
         if job.state is CANCELLED:  # this very moment, before there was a call to forget
-            self._forget_calls(job)
+            self._times.forget(job)
         assert failure is not None  # noqa: S101 - for the type checkers
         self._emit(
             JobRetried(
-                component=self.name, job_id=job.id, handler=job.name, attempt=attempt, error=failure, delay=job.delay
+                component=self.name,
+                job_id=job.id,
+                handler=job.name,
+                attempt=job.attempts + (after is SCHEDULED),
+                error=failure,
+                delay=job.delay,
             )
         )
 
@@ -268,8 +292,7 @@ class Dispatcher(Waitlist):
         """Make a dead letter a pending job again."""
         if not self._store.revive(job):
             return False
-        job.attempts, job.delay, job.first_begun = 0, 0.0, None
-        self._owe_permit()
+        self._permits.owe()
         self._offer(job)
         return True
 
@@ -284,12 +307,10 @@ class Dispatcher(Waitlist):
 
     @override
     def _launch(self) -> None:
-        with self._early_lock:
-            early, self._early = self._early or [], None
-        for due, callback, record in early:
-            if record.state in UNFINISHED:
-                self._call_at(due, callback, record)
+        self._times.open()
         try:
+            if self._shared is not None:
+                self._shared.listen()
             self._crew.resize(self._workers)
         except BaseException:
             self.stop("it could not start")
@@ -328,12 +349,13 @@ class Dispatcher(Waitlist):
             self._timer.close()
             self._timer.join(None)
             self._abandon()
+            self._store.close()
             self._end()
 
     def _abandon(self) -> None:
         """Let nobody wait for what will not be done. Lock-free."""
         self._is_abandoned = True
-        for record in self._store.records():
+        for record in self._store.in_hand():
             job = cast("Job", record)
             if record.state in UNFINISHED and not job._lost:
                 job._lost = _LEFT
@@ -348,10 +370,11 @@ class Dispatcher(Waitlist):
         """
         if self._closing:
             self._finishes_only = True
-            for record in self._store.records():
-                if record.state is RUNNING:
+            for record in self._store.in_hand():
+                if record.state is RUNNING and (self._shared is None or self._shared.runs_here(record)):
                     self._interrupt(cast("Job", record))
             self._abandon()
+            self._store.close()
 
 
 def _let_go(error: BaseException) -> None:

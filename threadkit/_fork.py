@@ -24,6 +24,12 @@ def after_fork(callback: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=callback)
 
 
+def around_fork(before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Have ``before()`` called in the thread that is about to fork, and ``after()`` in both processes."""
+    if hasattr(os, "register_at_fork"):  # pragma: no branch - as above
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
+
+
 def _count() -> None:
     global _generation
     _generation += 1

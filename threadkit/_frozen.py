@@ -1,4 +1,4 @@
-"""``frozen``: what makes a class of records that cost little to define."""
+"""``frozen``: what makes a class of records that cost little to define; and how their values are told."""
 
 from __future__ import annotations
 
@@ -54,3 +54,30 @@ def _fill(self: Any, **given: Any) -> None:
 
 def _refuse(self: object, name: str, *_: object) -> NoReturn:
     raise AttributeError(f"{name!r} of {self!r} cannot be changed: it has happened")
+
+
+class Sentence(dict[str, Any]):
+    """Looks the names of a sentence up among a record's fields."""
+
+    def __init__(self, record: object) -> None:
+        self._record = record
+
+    def __missing__(self, name: str) -> Any:
+        value = getattr(self._record, name)
+        return describe(value) if isinstance(value, BaseException) else value
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one line: its class and its message, if it can tell that."""
+    try:
+        text = str(error)
+    except Exception:  # an error of the user's class is user code as well
+        text = "(its message cannot be read)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def plain(value: object) -> object:
+    """Return a value as it goes into a plain dict: an error as its line, a moment in ISO 8601."""
+    if isinstance(value, BaseException):
+        return describe(value)
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -68,20 +68,30 @@ class Handlers:
     """All handlers of a queue, those that are only declared too."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards changes; single looks need no lock
+        # Guards changes; single looks need no lock. Reentrant for finalizers, who may meet a stranger.
+        self._lock = threading.RLock()
         self._by_name: dict[str, Handler] = {}
         self._by_func: dict[Callable[..., Any], Handler] = {}
+        self._strangers: dict[str, Handler] = {}  # those of jobs that another process has submitted
 
     def copy(self) -> Handlers:
         """Return the same with a lock of its own, for a forked child: another thread may have held this one's."""
         twin = Handlers()
-        twin._by_name, twin._by_func = self._by_name, self._by_func
+        twin._by_name, twin._by_func, twin._strangers = self._by_name, self._by_func, self._strangers
         return twin
 
     def declare(self, name: str) -> Handler:
         """Know a name from now on."""
         with self._lock:
-            return self._by_name.setdefault(name, Handler(name))
+            return self._by_name.setdefault(name, self._strangers.pop(name, Handler(name)))
+
+    def meet(self, name: str) -> Handler:
+        """Return the handler of a job that came by another way; its name is not thereby known."""
+        known = self._by_name.get(name) or self._strangers.get(name)
+        if known is not None:
+            return known
+        with self._lock:
+            return self._by_name.get(name) or self._strangers.setdefault(name, Handler(name))
 
     def define(self, name: str, func: Callable[..., Any], prepare: Callable[[Handler], None]) -> Handler:
         """Add a function.
@@ -97,12 +107,13 @@ class Handlers:
         """
         wanted = wants_context(func)
         with self._lock:
-            handler = self._by_name.get(name) or Handler(name)
+            handler = self._by_name.get(name) or self._strangers.get(name) or Handler(name)
             if handler.func is not None:
                 raise DuplicateName("handler", name)
             prepare(handler)
             handler.define(func, wanted)
             self._by_name[name] = handler
+            self._strangers.pop(name, None)
             with contextlib.suppress(TypeError):  # a callable that cannot be hashed goes by its name only
                 self._by_func.setdefault(func, handler)
         return handler
@@ -180,3 +191,14 @@ def _run_coroutine(func: Callable[..., Any], *arguments: Any) -> Any:
     import asyncio
 
     return asyncio.run(func(*arguments))
+
+
+def retry_of(value: Retry) -> Retry:
+    """Return what the user gave as a ``Retry``.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, Retry):
+        raise TypeError(f"retry must be a Retry, not {value!r}")
+    return value

@@ -31,6 +31,7 @@ class Owner(Protocol):
     _audience: dict[Job, Waiters]
 
     def cancel(self, job_id: str) -> bool: ...
+    def _has_ended(self, job: Job) -> bool: ...
     def _retry_of(self, job: JobRecord) -> Retry: ...
     def _deadline_of(self, job: JobRecord) -> float | None: ...
 
@@ -98,7 +99,7 @@ class Job(JobRecord):
 
     def done(self) -> bool:
         """Return True where there is nothing to wait for: it has finished, or its queue has ended without it."""
-        return self.state in FINISHED or bool(self._lost)
+        return self.state in FINISHED or bool(self._lost) or self._queue._has_ended(self)
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until it is done.

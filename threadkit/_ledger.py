@@ -143,6 +143,7 @@ class Ledger:
                 return False
             record.finished = None
             record.why = ""
+            record.renew()
             record.state = PENDING
             stripe.counts[FAILED.column] -= 1
             stripe.counts[PENDING.column] += 1

@@ -26,12 +26,12 @@ from threadkit._interval import IntervalTask
 from threadkit._loop import EventLoopThread
 from threadkit._postoffice import OnFull as OnMailboxFull
 from threadkit._run import Misfire, Overlap
+from threadkit._storing import JobStore
 from threadkit._supervisor import Strategy
 from threadkit._thread import ChildOptions, ManagedThread
 from threadkit._workqueue import WorkQueue
 from threadkit.backoff import Backoff, Retry
 from threadkit.events import Event, Stopped
-from threadkit.stores import JobStore
 
 C = TypeVar("C", bound=Component)
 F = TypeVar("F", bound=Callable[..., object])

@@ -96,6 +96,15 @@ class Permits:
         self._tokens.append(None)
         self._bell.ring()
 
+    def take_anyway(self) -> None:
+        """Take one for a job that is not in its store yet, even where there is none."""
+        self.owe()
+
+    def owe(self) -> None:
+        """Take one even where there is none: the next one that is given back is withheld."""
+        if not self.take_now():
+            self.resize(-1)
+
     def resize(self, change: float) -> None:
         """Add permits, or take some away, those in use as they come back."""
         with self._lock:

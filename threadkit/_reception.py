@@ -1,4 +1,4 @@
-"""``Reception``: how handlers and jobs come into a queue."""
+"""``Reception``: how jobs come into a queue."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 
 from threadkit import _arguments, _fork
 from threadkit._calling import is_on_event_loop
 from threadkit._errors import Closed, DuplicateName, Full, WouldBlock
-from threadkit._handlers import Caller, Handler, SerialBy
+from threadkit._handlers import Caller, Handler, retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job, _current, running_job
-from threadkit._limits import parse_rate
 from threadkit._override import override
 from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
+from threadkit._storing import DurableStore
 from threadkit._waitlist import Waitlist, serial_of
 from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
 
-F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 OnConflict = Literal["return", "reject", "replace"]
 
 # The very objects that are the defaults, so that to look for them costs nothing.
@@ -44,7 +44,7 @@ class SubmitOptions(TypedDict, total=False):
 
 
 class Reception(Waitlist):
-    """The part of ``WorkQueue`` that takes handlers and jobs in."""
+    """The part of ``WorkQueue`` that takes jobs in."""
 
     _on_full: OnFull
 
@@ -65,99 +65,6 @@ class Reception(Waitlist):
         super()._reset()
         self._prefix = os.urandom(4).hex()  # of the ids; another one in a forked child
         self._numbers = itertools.count(10_000_001)  # all of one length, so that ids sort as text
-
-    @overload
-    def handler(self, name: F, /) -> F: ...
-    @overload
-    def handler(
-        self,
-        name: str | None = None,
-        *,
-        retry: Retry | None = None,
-        timeout: float | timedelta | None = None,
-        concurrency: int | None = None,
-        rate: str | tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
-    ) -> Callable[[F], F]: ...
-    def handler(
-        self,
-        name: str | F | None = None,
-        *,
-        retry: Retry | None = None,
-        timeout: float | timedelta | None = None,
-        concurrency: int | None = None,
-        rate: str | tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
-    ) -> F | Callable[[F], F]:
-        """Have the decorated function do the jobs of its name; the function stays as it is.
-
-        It is ``f(payload)`` or ``f(payload, ctx: JobContext)``, plain or ``async``. Use the decorator bare or with
-        arguments. A job that a limit keeps from running holds no worker and stands in no other job's way.
-
-        Args:
-            name: what jobs are submitted by; None takes the function's name.
-            retry: how its jobs are tried again; None is the queue's way.
-            timeout: seconds that an attempt has. When they are over the attempt's token is set; a handler that raises
-                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: a handler that
-                never looks at its token goes on, and keeps its worker.
-            concurrency: how many of its jobs may run at once.
-            rate: how many may begin in a time: ``"10/s"``, ``"100/m"`` or ``(count, seconds)``. The bucket is full at
-                first, so as many as ``count`` may begin at once.
-            serial_by: a function of the payload. Jobs for which it returns the same run one at a time, in order; a
-                retry goes behind those that wait.
-
-        Raises:
-            DuplicateName: there is a handler of that name.
-            TypeError: the function cannot be called with a payload; or an argument is of the wrong kind.
-            ValueError: an argument is out of range.
-        """
-        if callable(name):
-            self._add_handler(_arguments.name_of(name, "handler"), name)
-            return name
-        if name is not None:
-            _arguments.text(name, "name")
-
-        def decorate(func: F) -> F:
-            own_name = name if name is not None else _arguments.name_of(func, "handler")
-            self._add_handler(
-                own_name,
-                func,
-                retry=None if retry is None else retry_of(retry),
-                timeout=_arguments.timeout(timeout),
-                concurrency=None if concurrency is None else _arguments.count(concurrency, "concurrency"),
-                rate=None if rate is None else parse_rate(rate),
-                serial_by=None if serial_by is None else _arguments.function(serial_by, "serial_by"),
-            )
-            return func
-
-        return decorate
-
-    def declare(self, name: str) -> None:
-        """Take jobs of this name in before there is a handler for it; they wait until there is.
-
-        Raises:
-            TypeError: it is no text.
-            ValueError: it is empty.
-        """
-        self._handlers.declare(_arguments.text(name, "name"))
-
-    def _add_handler(
-        self,
-        name: str,
-        func: Callable[..., Any],
-        *,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        concurrency: int | None = None,
-        rate: tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
-    ) -> None:
-        def prepare(handler: Handler) -> None:
-            handler.retry, handler.timeout = retry, timeout
-            handler.concurrency, handler.rate, handler.serial_by = concurrency, rate, serial_by
-            self._set_limits(handler)
-
-        self._clear_shelf(self._handlers.define(name, func, prepare))
 
     def submit(
         self,
@@ -200,19 +107,18 @@ class Reception(Waitlist):
             ValueError: an argument is out of range; or both ``delay`` and ``at`` are given.
         """
         job = self._make(name_or_handler, payload)
-        due: float | None = None
         # What is the very default needs no look; so whatever is refused is seen, and the common case costs little.
         if delay is not _ZERO or at is not None or expires is not None:
-            due = self._set_times(job, delay, at, expires)
+            self._set_times(job, delay, at, expires)
         if priority is not _ZERO or retry is not None or timeout is not None:
             self._set_rules(job, priority, retry, timeout)
         if key is not None or on_conflict is not _RETURN:
             holder = self._set_key(job, key, on_conflict)
             if holder is not None:
                 return holder
-        if not self._permits.take_now() and not self._make_room(job, due):
+        if not self._permits.take_now() and not self._make_room(job):
             return self._run_here(job, on_conflict)
-        return self._take_in(job, due, on_conflict)
+        return self._take_in(job, on_conflict)
 
     async def asubmit(
         self, name_or_handler: str | Callable[..., Any], payload: Any = None, **options: Unpack[SubmitOptions]
@@ -226,7 +132,7 @@ class Reception(Waitlist):
             Closed, Full, UnknownHandler, DuplicateName, ForkedError, TypeError, ValueError: as ``submit()``.
         """
         job = self._make(name_or_handler, payload)
-        due = self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
+        self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
         self._set_rules(job, options.get("priority", _ZERO), options.get("retry"), options.get("timeout"))
         on_conflict = options.get("on_conflict", _RETURN)
         holder = self._set_key(job, options.get("key"), on_conflict)
@@ -234,12 +140,14 @@ class Reception(Waitlist):
             return holder
         if not self._permits.take_now():
             if self._on_full in {"reject", "drop_oldest"}:
-                self._make_room(job, due)
+                self._make_room(job)
             else:
                 self._refuse_own_job("asubmit()")
                 if not await self._permits.take_on_loop(lambda: self._closing):
                     raise Closed(self.kind, self.name)
-        return self._take_in(job, due, on_conflict)
+        if self._shared is None:
+            return self._take_in(job, on_conflict)
+        return await _off_the_loop(self._take_in, job, on_conflict)
 
     def submit_many(self, name_or_handler: str | Callable[..., Any], payloads: Iterable[Any]) -> list[Job]:
         """Submit a job for each payload, in order.
@@ -252,7 +160,21 @@ class Reception(Waitlist):
             Closed, Full, WouldBlock, UnknownHandler, ForkedError, TypeError: as ``submit()``; the jobs before the one
                 that was refused are in the queue.
         """
-        return [self.submit(name_or_handler, payload) for payload in payloads]
+        if self._shared is None:
+            return [self.submit(name_or_handler, payload) for payload in payloads]
+        jobs = [self._make(name_or_handler, payload) for payload in payloads]
+        taken = 0
+        while taken < len(jobs):
+            first = jobs[taken]
+            if not self._permits.take_now() and not self._make_room(first):
+                self._run_here(first, _RETURN)
+                taken += 1
+                continue
+            most = len(jobs) - taken
+            count = 1 + sum(1 for _ in itertools.takewhile(bool, (self._permits.take_now() for _ in range(most - 1))))
+            self._take_all_in(jobs[taken : taken + count])
+            taken += count
+        return jobs
 
     def _make(self, name_or_handler: str | Callable[..., Any], payload: Any) -> Job:
         """Return a new job that nobody knows of."""
@@ -271,8 +193,8 @@ class Reception(Waitlist):
 
     def _set_times(
         self, job: Job, delay: float | timedelta, at: datetime | None, expires: float | timedelta | None
-    ) -> float | None:
-        """Look at these, and return when the job may run, if that is not now."""
+    ) -> None:
+        """Look at these, and note when the job may run, if that is not now."""
         now = self._clock.monotonic()
         limit = None if expires is None else _arguments.timeout(expires, "expires")
         if limit is not None:
@@ -282,7 +204,9 @@ class Reception(Waitlist):
             if seconds:
                 raise ValueError(f"delay and at exclude each other, but are {delay!r} and {at!r}")
             seconds = (_arguments.instant(at, "at") - self._clock.now()).total_seconds()
-        return now + seconds if seconds > 0 else None
+        if seconds > 0:
+            job.due = now + seconds
+            job.state = SCHEDULED
 
     def _set_rules(self, job: Job, priority: int, retry: Retry | None, timeout: float | timedelta | None) -> None:
         if isinstance(priority, bool) or not isinstance(priority, int):
@@ -305,7 +229,7 @@ class Reception(Waitlist):
             raise DuplicateName("job", job.key)
         return holder
 
-    def _make_room(self, job: Job, due: float | None) -> bool:
+    def _make_room(self, job: Job) -> bool:
         """Get a permit although there is none, as the policy says; False: run the job here and now."""
         if self._on_full == "block":
             if is_on_event_loop():
@@ -321,17 +245,15 @@ class Reception(Waitlist):
                     raise Full(self.kind, self.name, self._maxsize)
                 self._drop(oldest)
             return True
-        if self._on_full == "reject" or due is not None or is_on_event_loop():
+        if self._on_full == "reject" or job.due is not None or is_on_event_loop():
             raise Full(self.kind, self.name, self._maxsize)
         handler: Handler = job.handler
         if handler.func is None or handler.limits is not None:
             raise Full(self.kind, self.name, self._maxsize)
         return False
 
-    def _take_in(self, job: Job, due: float | None, on_conflict: OnConflict) -> Job:
+    def _take_in(self, job: Job, on_conflict: OnConflict) -> Job:
         """Add a job that has a permit."""
-        if due is not None:
-            job.state = SCHEDULED
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":  # it has come this very moment
@@ -340,12 +262,11 @@ class Reception(Waitlist):
             self._cancel(holder, "was replaced")
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
+        is_due = job.due is None
         try:
-            if job.expires_at is not None:
-                self._call_at(job.expires_at, self._expire, job)
-            if due is not None:
-                self._call_at(due, self._promote, job)
-            else:
+            if not is_due or job.expires_at is not None:
+                self._times.note(job)
+            if is_due:
                 self._store.push(job)
                 self._bell.ring()
         except RuntimeError:  # no thread is to be had for the timer: nothing half-submitted stays behind
@@ -355,17 +276,27 @@ class Reception(Waitlist):
             raise Closed(self.kind, self.name)
         return job
 
+    def _take_all_in(self, jobs: list[Job]) -> None:
+        """Add plain jobs that have permits, in one step of a durable store."""
+        cast("DurableStore", self._shared).add_all(jobs)
+        for job in jobs:
+            if self._observers.is_heard():
+                self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
+            self._bell.ring()
+        if self._closing and sum(self._take_back(job) for job in jobs):
+            raise Closed(self.kind, self.name)
+
     def _take_back(self, job: Job) -> bool:
         """Undo a submit; return False where the job runs already, and the submit stands."""
         if not self._store.remove(job):
             return False
-        self._forget_calls(job)
+        self._times.forget(job)
         self._permits.give()
         return True
 
     def _run_here(self, job: Job, on_conflict: OnConflict) -> Job:
         """Run a job in the thread that submits it."""
-        self._owe_permit()  # as every job that waits has one, which it gives back as it begins
+        self._permits.take_anyway()  # as every job that waits has one, which it gives back as it begins
         holder = self._store.add(job, replace=on_conflict == "replace")
         if holder is not None:
             if on_conflict != "replace":
@@ -387,12 +318,8 @@ class Reception(Waitlist):
         return job
 
 
-def retry_of(value: Retry) -> Retry:
-    """Return what the user gave as a ``Retry``.
+async def _off_the_loop(func: Callable[..., T], *args: Any) -> T:
+    """Do what waits for a disk without keeping the event loop from its work."""
+    import asyncio
 
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(value, Retry):
-        raise TypeError(f"retry must be a Retry, not {value!r}")
-    return value
+    return await asyncio.to_thread(func, *args)

@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 
+from threadkit._errors import ThreadkitError
+from threadkit._override import override
 from threadkit.events import describe
 
 
@@ -63,6 +65,28 @@ FINISHED = frozenset({COMPLETED, FAILED, CANCELLED, EXPIRED, DISCARDED})
 UNFINISHED = frozenset(JobState) - FINISHED
 
 
+class RecordedError(ThreadkitError):
+    """What an attempt raised in another process, or before a restart: its text, for the exception itself is gone.
+
+    Args:
+        text: the class and the message of the exception.
+        traceback: its traceback.
+
+    Example:
+        >>> print(RecordedError("OSError: no disk", ""))
+        OSError: no disk
+    """
+
+    def __init__(self, text: str, traceback: str) -> None:
+        super().__init__(text, traceback)
+        self.text = text
+        self.traceback = traceback
+
+    @override
+    def __str__(self) -> str:
+        return self.text
+
+
 @attrs.frozen
 class JobError:
     """What one attempt of a job raised.
@@ -70,7 +94,8 @@ class JobError:
     Attributes:
         attempt: the number of the attempt; the first is 1.
         at: when, in UTC.
-        error: the exception. The local variables of its frames have been let go.
+        error: the exception. The local variables of its frames have been let go. Where the attempt was made by
+            another process, or before a restart, it is a ``RecordedError``.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -85,6 +110,8 @@ class JobError:
     @property
     def traceback(self) -> str:
         """The traceback as text."""
+        if isinstance(self.error, RecordedError):
+            return self.error.traceback
         return "".join(traceback.format_exception(self.error))
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,6 +159,7 @@ class JobRecord:
         "begun",
         "created",
         "delay",
+        "due",
         "entries",
         "errors",
         "expires_at",
@@ -149,6 +177,7 @@ class JobRecord:
         "priority",
         "progress",
         "retry",
+        "row",
         "serial",
         "spread",
         "started",
@@ -185,12 +214,18 @@ class JobRecord:
         self.started: float | None = None
         self.finished: float | None = None
         # Moments of the clock's monotonic(), and the last delay, in seconds.
+        self.due: float | None = None  # when it may run, if it waits for that
         self.expires_at: float | None = None
         self.first_begun: float | None = None
         self.begun: float = 0.0
         self.delay: float = 0.0
         self.value: Any = None  # what the handler returned
         self.why: str = ""  # why it has no result
+        self.row: Any = None  # what its store notes on it
+
+    def renew(self) -> None:
+        """Forget how often and how soon it was tried: it begins again."""
+        self.attempts, self.delay, self.first_begun = 0, 0.0, None
 
     def make_notes(self) -> dict[str, Any]:
         """Return the notes, making them first if need be. One thread at a time MUST call it."""

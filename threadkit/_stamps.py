@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from threadkit._clock import Clock
 
@@ -35,3 +36,38 @@ class Stamps:
         """Return the present POSIX time."""
         moment = self._clock.monotonic()
         return moment + self._offset if moment < self._until else self.at(moment)
+
+
+class Almanac:
+    """Turns moments of a clock into POSIX time and back, for what must outlive the process.
+
+    Delays are of the clock's ``monotonic()``, so a wall clock that is set back holds nothing up. One that has moved on,
+    as after the machine slept, is followed when ``adjust()`` is called.
+
+    Args:
+        clock: returns the clock.
+    """
+
+    __slots__ = ("_clock", "_offset")
+
+    def __init__(self, clock: Callable[[], Clock]) -> None:
+        self._clock = clock
+        self._offset = -math.inf
+        self.adjust()
+
+    def adjust(self) -> None:
+        """Look at the wall clock."""
+        clock = self._clock()
+        self._offset = max(self._offset, clock.now().timestamp() - clock.monotonic())
+
+    def now(self) -> float:
+        """Return the POSIX time."""
+        return self.posix(self._clock().monotonic())
+
+    def posix(self, moment: float) -> float:
+        """Return the POSIX time of a moment."""
+        return moment + self._offset
+
+    def moment(self, posix: float) -> float:
+        """Return the moment of a POSIX time."""
+        return posix - self._offset

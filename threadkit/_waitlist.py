@@ -14,20 +14,20 @@ a worker looks at ``_closing`` and finds the line empty then, before it leaves.
 from __future__ import annotations
 
 import contextlib
-import threading
+from abc import abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
 from threadkit import _fork
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
-from threadkit._errors import Closed, WouldBlock
+from threadkit._errors import Closed, StoreError, WouldBlock
 from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
+from threadkit._jobtimes import Alarm, Calendar, Times
 from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
 from threadkit._observe import logger
 from threadkit._override import override
-from threadkit._permits import Permits
 from threadkit._records import (
     CANCELLED,
     COMPLETED,
@@ -43,10 +43,10 @@ from threadkit._records import (
     JobState,
 )
 from threadkit._stamps import Stamps
+from threadkit._storing import DurableStore, Host, JobStore
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
-from threadkit.events import JobCompleted, JobDied, JobEnded
-from threadkit.stores import JobStore
+from threadkit.events import JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
 
 
 class Waitlist(BaseComponent):
@@ -58,6 +58,8 @@ class Waitlist(BaseComponent):
     def __init__(self, name: str, *, maxsize: float, store: JobStore, keep: int, clock: Clock | None) -> None:
         self._maxsize = maxsize
         self._store = store
+        # What keeps the times of jobs itself, and may be shared with other processes.
+        self._shared = cast("DurableStore", store) if store.durable else None
         self._keep = keep
         self._handlers = Handlers()
         self._is_open = False
@@ -68,33 +70,30 @@ class Waitlist(BaseComponent):
         forked = self._is_open and self._generation != _fork.generation()
         before = self._clock.monotonic() if self._is_open else 0.0
         super()._reset()
+        self._timer = Timer(self._clock, f"{self.name}-timer", lingers=True)
         if forked:
-            for record in self._store.records():
+            for record in self._store.in_hand():
                 cast("Job", record)._lost = "belongs to the parent process"
             self._handlers = self._handlers.copy()
         if forked or not self._is_open:
-            self._store.open(self._keep)
+            self._store.open(self._keep, self._new_host())
             self._is_open = True
-            self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
-            self._early_lock = threading.RLock()  # guards _early: what waits for start(), when there is a timer
+            self._times: Times = self._new_times()
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
         else:  # it was adopted before its start, and has a new clock
             shift = self._clock.monotonic() - before
-            self._early = [(due + shift, callback, record) for due, callback, record in self._early or ()]
-            for record in self._store.records():
+            self._times = self._times.moved(self._timer, shift)
+            for record in self._store.in_hand():
                 if record.expires_at is not None:
                     record.expires_at += shift
         self._closing = False  # written once, by stop()
         self._drains = Waiters()  # who waits for the last job
         self._bell = Bell(self._clock)  # where workers wait for jobs
-        self._permits = Permits(self._clock, self._maxsize)  # one for each job that waits
+        self._permits = self._store.room(self._clock, self._maxsize)  # one for each job that waits
         self._stamps = Stamps(self._clock)
-        self._timer = Timer(self._clock, f"{self.name}-timer", lingers=True)
-        for record in self._store.records():
-            if record.state not in FINISHED:
-                self._owe_permit()
         for handler in self._handlers.all():
             self._set_limits(handler)
+        self._serve()
 
     def _refuse_closed(self) -> None:
         if self._closing:
@@ -104,6 +103,82 @@ class Waitlist(BaseComponent):
         job = running_job()
         if job is not None and cast("object", job._queue) is self:
             raise WouldBlock(call, "a job of its own queue", "another queue or thread")
+
+    # -- what the store tells -----------------------------------------------------------------------------------------
+
+    def _new_host(self) -> Host:
+        return Host(
+            clock=lambda: self._clock,
+            restore=self._restore,
+            may_begin=self._may_begin,
+            idle=lambda: self._bell.idle(),  # noqa: PLW0108 - there are new ones when the queue is adopted
+            tend_within=lambda seconds: self._times.look_within(seconds),  # noqa: PLW0108
+            news=self._on_news,
+            trouble=self._on_trouble,
+        )
+
+    def _new_times(self) -> Times:
+        if self._shared is not None:
+            return Alarm(self._clock, self._timer, self._tend)
+        return Calendar(self._timer, self._promote, self._expire)
+
+    @abstractmethod
+    def _may_begin(self) -> bool:
+        """Return whether a worker may begin a job."""
+
+    def _serve(self) -> None:
+        """Tell the store which handlers there are."""
+        able = [handler for handler in self._handlers.all() if handler.func is not None]
+        self._store.serve(
+            frozenset(handler.name for handler in able if handler.limits is None),
+            frozenset(handler.name for handler in able if handler.limits is not None),
+        )
+
+    def _restore(self, job_id: str, number: int, name: str, payload: Any, created: float) -> JobRecord:
+        """Make a job that comes out of the store."""
+        job = Job(self, job_id, number, name, payload, created)  # type: ignore[arg-type]  # the parts together are one
+        job.handler = self._handlers.meet(name)
+        return job
+
+    def _on_news(self) -> None:
+        """Look at what another process has changed: it may concern whoever waits here."""
+        try:
+            for record in cast("DurableStore", self._shared).condemned():
+                context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
+                if context is not None:
+                    context.token.set(record.why)
+            for job in self._audience.copy():
+                if self._has_ended(job):
+                    self._wake(job)
+        except StoreError as error:  # the next look will tell
+            logger.warning("queue %r could not hear of other processes: %s", self.name, error)
+        self._permits.wake_all()
+        self._drains.wake_all()
+        self._bell.ring()
+
+    def _on_trouble(self, error: Exception | None) -> None:
+        if error is None:
+            self._emit(StoreRecovered(component=self.name))
+        else:
+            self._emit(StoreFailed(component=self.name, error=error))
+
+    def _tend(self) -> float:
+        """Have the store do what is due. The alarm's callback."""
+        ended, moment = cast("DurableStore", self._shared).tend()
+        for record in ended:
+            failure = record.errors[-1].error if record.state is FAILED else None
+            self._tell_ended(record, failure)
+        self._on_news()
+        return moment
+
+    def _has_ended(self, job: Job) -> bool:
+        """Look at a job that has not ended as far as this process knows."""
+        shared = self._shared
+        if shared is None or self._generation != _fork.generation() or shared.runs_here(job):
+            return False
+        if not shared.refresh(job) and not job._lost and job.state not in FINISHED:
+            job._lost = "ended in another process, and has been forgotten"
+        return job.state in FINISHED or bool(job._lost)
 
     # -- where jobs wait ----------------------------------------------------------------------------------------------
 
@@ -137,19 +212,6 @@ class Waitlist(BaseComponent):
                 record.serial = None
         return limits.admit(record)
 
-    def _call_at(self, due: float, callback: Callable[[Any], None], record: JobRecord) -> None:
-        """Have ``callback(record)`` called at a moment of the clock, but not before ``start()``."""
-        with self._early_lock:
-            if self._early is not None:
-                self._early.append((due, callback, record))
-                return
-        record.entries += (self._timer.at(due, callback, record),)
-
-    def _forget_calls(self, record: JobRecord) -> None:
-        entries, record.entries = record.entries, ()
-        for entry in entries:
-            self._timer.cancel(entry)
-
     def _promote(self, record: JobRecord) -> None:
         """The time of a job has come. The timer's callback."""
         if not self._closing and (
@@ -165,7 +227,7 @@ class Waitlist(BaseComponent):
     def _drop(self, record: JobRecord) -> None:
         """End a job that was taken out of the line, since there is no room for it."""
         if self._store.move(record, PENDING, CANCELLED, self._stamps.now(), "was dropped: full"):
-            self._forget_calls(record)
+            self._times.forget(record)
             self._permits.give()
             self._tell_ended(record)
         self._hand_over(record)
@@ -178,7 +240,7 @@ class Waitlist(BaseComponent):
                 return False
             if self._store.move(record, before, after, self._stamps.now(), why):
                 break
-        self._forget_calls(record)
+        self._times.forget(record)
         limits = record.handler.limits
         if self._store.pull(record) or (limits is not None and limits.discard(record)):
             self._hand_over(record)
@@ -212,11 +274,6 @@ class Waitlist(BaseComponent):
         if record.passed:
             for successor in record.handler.limits.release(record):
                 self._offer(successor, front=True)
-
-    def _owe_permit(self) -> None:
-        """Count one more job that waits, even where there is no room for it."""
-        if not self._permits.take_now():
-            self._permits.resize(-1)  # the next one that is given back is withheld
 
     # -- how jobs end -------------------------------------------------------------------------------------------------
 

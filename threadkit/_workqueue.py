@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -13,22 +12,25 @@ from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
+from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._memory import MemoryStore
 from threadkit._override import override
-from threadkit._reception import Reception, retry_of
+from threadkit._reception import Reception
 from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._roster import Roster
+from threadkit._storing import JobStore
 from threadkit.backoff import Retry
-from threadkit.stores import JobStore, MemoryStore
 
 _RETRY = Retry()
 
 
-class WorkQueue(Dispatcher, Reception):
+class WorkQueue(Dispatcher, Reception, Roster):
     """A job queue inside the process: handlers by name, retries, delays, priorities, limits, dead letters.
 
-    Jobs are kept in memory. Nothing is lost from sight: each job has a record, and at every moment the jobs submitted
-    are the sum over the nine states of ``JobState``.
+    Jobs are kept in memory, or in a file by a ``stores.SQLiteStore``. Nothing is lost from sight: each job has a
+    record, and at every moment the jobs submitted are the sum over the nine states of ``JobState``.
 
     Stopping: a stopped queue takes nothing new. With ``on_stop="drain"`` it does what is ready and what runs, with
     ``"finish"`` only what runs; jobs that wait for their time are left, and ``work_left()`` counts them. What still
@@ -124,8 +126,7 @@ class WorkQueue(Dispatcher, Reception):
             ValueError: there is no such state.
         """
         self._refuse_forked()
-        wanted = None if state is None else JobState(state)
-        return [cast("Job", record) for record in self._store.records() if wanted is None or record.state is wanted]
+        return cast("list[Job]", self._store.records(None if state is None else JobState(state)))
 
     def dead_letters(self) -> list[Job]:
         """Return the jobs whose last attempt failed."""
@@ -140,8 +141,7 @@ class WorkQueue(Dispatcher, Reception):
         job = self.get(job_id)
         if job is None or job.state is not PENDING:
             return None
-        place = _place(job)
-        return sum(1 for other in self.jobs(PENDING) if _place(other) < place)
+        return self._store.position(job)
 
     def stats(self) -> QueueStats:
         """Return the figures, as of one moment: ``submitted`` is the sum over the nine states."""
@@ -269,8 +269,3 @@ class WorkQueue(Dispatcher, Reception):
     ) -> None:
         super().__exit__(exc_type, exc, traceback)
         self.close()
-
-
-def _place(job: Job) -> tuple[int, float, int]:
-    """Return what pending jobs are sorted by. One that was never in the line stands at its end."""
-    return -job.priority, job.turn or math.inf, job.number

@@ -10,7 +10,8 @@ import logging
 from datetime import datetime
 from typing import Any, ClassVar
 
-from threadkit._frozen import NOW, frozen
+from threadkit._frozen import NOW, Sentence, frozen, plain
+from threadkit._frozen import describe as describe  # noqa: PLC0414 - it is part of this module, too
 
 
 @frozen
@@ -34,39 +35,13 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event's name and its fields, flat; errors become text, times ISO 8601."""
-        return {"event": type(self).__name__, **{name: _plain(value) for name, value in vars(self).items()}}
+        return {"event": type(self).__name__, **{name: plain(value) for name, value in vars(self).items()}}
 
     def __str__(self) -> str:
-        return self.sentence.format_map(_Sentence(self))
+        return self.sentence.format_map(Sentence(self))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
-
-
-class _Sentence(dict[str, Any]):
-    """Looks the names of a sentence up among an event's fields."""
-
-    def __init__(self, event: Event) -> None:
-        self._event = event
-
-    def __missing__(self, name: str) -> Any:
-        value = getattr(self._event, name)
-        return describe(value) if isinstance(value, BaseException) else value
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one line: its class and its message, if it can tell that."""
-    try:
-        text = str(error)
-    except Exception:  # an error of the user's class is user code as well
-        text = "(its message cannot be read)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, BaseException):
-        return describe(value)
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 class Started(Event):
@@ -242,6 +217,23 @@ class JobEnded(JobEvent):
     reason: str = ""
     level = logging.INFO
     sentence = "queue {component!r}: job {job_id} ({handler}) {state} {reason}"
+
+
+@frozen
+class StoreFailed(Event):
+    """A queue's store cannot do its work; it goes on trying, and nothing is lost meanwhile."""
+
+    error: BaseException
+    level = logging.ERROR
+    sentence = "queue {component!r} waits for its store: {error}"
+
+
+class StoreRecovered(Event):
+    """A queue's store can do its work again."""
+
+    __slots__ = ()
+    level = logging.WARNING
+    sentence = "queue {component!r}: its store works again"
 
 
 @frozen

@@ -6,6 +6,7 @@ from rows.executor import EXECUTOR, MAP, ROUND_TRIP
 from rows.imports import IMPORT
 from rows.intervals import INTERVALS, MANY, TICKS
 from rows.jobs import QUEUE
+from rows.jobs_on_disk import ON_DISK
 from rows.memory import MEMORY
 from rows.scaling import SCALING_PROCESSES, SCALING_THREADS
 from rows.stop import STOP
@@ -18,6 +19,7 @@ ROWS: tuple[Row, ...] = (
     SCALING_THREADS,
     SCALING_PROCESSES,
     QUEUE,
+    ON_DISK,
     INTERVALS,
     TICKS,
     MANY,

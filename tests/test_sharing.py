@@ -1,0 +1,177 @@
+"""The tools by which processes share a file: locks that tell who lives, pipes that wake, a bound that is counted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+
+import pytest
+from helpers import PATIENCE, Background, Gate
+
+from threadkit import StoreError, WorkQueue, stores
+from threadkit import _fork as fork
+from threadkit._clock import SYSTEM_CLOCK
+from threadkit._owners import LockFile
+from threadkit._room import Room
+from threadkit._wakeup import Doorbell, ring
+
+
+def test_a_bell_is_heard(tmp_path):
+    """Who rings the bell of a process wakes it, also where the bell was left behind by another of its name."""
+    path = str(tmp_path / "bell")
+    (tmp_path / "bell").write_text("left behind")
+    heard = Gate()
+    bell = Doorbell(path)
+    bell.listen("test-bell", heard.open)
+    assert ring(path)
+    heard.pass_through()
+    bell.close()
+    assert not ring(path)
+
+
+def test_a_bell_that_nobody_answers(tmp_path):
+    """A pipe that is full has rung already; a file that is no pipe is left alone; and one that nobody reads is told."""
+    path = str(tmp_path / "bell")
+    bell = Doorbell(path)
+    try:
+        while True:
+            os.write(bell._outside, bytes(4096))
+    except BlockingIOError:
+        pass
+    assert ring(path)
+    bell.close()
+    (tmp_path / "file").write_text("mine")
+    assert not ring(str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+    os.mkfifo(path)
+    assert not ring(path)
+
+
+def test_a_full_bell_can_be_closed(tmp_path):
+    """A bell that is full is closed all the same."""
+    bell = Doorbell(str(tmp_path / "bell"))
+    bell._is_served = True
+    try:
+        while True:
+            os.write(bell._outside, bytes(4096))
+    except BlockingIOError:
+        pass
+    bell.close()
+    bell._dispose()
+
+
+def test_owners_of_one_process_are_alive(tmp_path):
+    """An owner is alive until it releases its byte; a file is opened once however many use it."""
+    path = str(tmp_path / "lock")
+    assert not LockFile.is_open(path)
+    one, other = LockFile.of(path), LockFile.of(path)
+    assert one is other
+    assert LockFile.is_open(path)
+    assert one.hold(7)
+    assert other.is_alive(7)
+    assert not other.is_alive(8)
+    one.release(7)
+    assert not other.is_alive(7)
+    one.close()
+    assert LockFile.is_open(path)
+    other.close()
+    assert not LockFile.is_open(path)
+    with pytest.raises(StoreError, match="for locking"):
+        LockFile.of(str(tmp_path / "missing" / "lock"))
+
+
+def test_a_child_holds_no_lock(tmp_path, monkeypatch):
+    """In a forked child no file is open: its parent's locks are not its own."""
+    path = str(tmp_path / "lock")
+    file = LockFile.of(path)
+    with monkeypatch.context() as context:
+        context.setattr(fork, "_generation", fork.generation() + 1)
+        assert not LockFile.is_open(path)
+    assert not LockFile.is_open(path)
+    os.close(file._descriptor)
+
+
+def test_room_is_counted():
+    """There is room for as many as may wait, less those that wait and those that are on their way."""
+    room = Room(SYSTEM_CLOCK, 3, 1)
+    assert room.take_now()
+    assert room.take_now()
+    assert not room.take_now()
+    assert room.taken() == 3
+    room.update(2, 1)
+    assert not room.take_now()
+    room.owe()
+    room.give()
+    waiting = Background(lambda: room.take(None, lambda: False))
+    room.update(1, 1)
+    assert waiting.result()
+    room.resize(1)
+    assert room.take_now()
+    room.take_anyway()
+    assert room.taken() == 4
+
+
+def test_one_step_that_is_at_fault_does_not_hurt_the_others(tmp_path):
+    """Of several steps in one transaction one that SQLite refuses is told so; the others are done."""
+    store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
+    with WorkQueue(workers=0, store=store) as queue:
+        queue.declare("work")
+        file = store._file
+        begun, goes_on = Gate(), Gate()
+
+        def slow(_: object) -> None:
+            begun.open()
+            goes_on.pass_through()
+
+        first = Background(lambda: file.run(slow))
+        begun.pass_through()
+        bad = Background(lambda: file.run(lambda tx: tx.execute("SELECT ?", ("\ud800",))))
+        good = Background(lambda: queue.submit("work", 1))
+        while len(file._commits._waiting) < 2:
+            SYSTEM_CLOCK.park(_closed(), SYSTEM_CLOCK.monotonic() + 0.001)
+        goes_on.open()
+        first.result()
+        with pytest.raises(UnicodeEncodeError):
+            bad.result()
+        assert good.result().state == "pending"
+        assert queue.stats().submitted == 1
+
+
+def _closed():
+    from threadkit._clock import closed_gate
+
+    return closed_gate()
+
+
+def test_an_interrupt_within_a_transaction(tmp_path):
+    """Ctrl-C within a transaction undoes it; just after the commit it undoes nothing, and all are told."""
+    store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
+    with WorkQueue(workers=0, store=store) as queue:
+        queue.declare("work")
+        file = store._file
+
+        def interrupted(tx) -> None:
+            tx.execute("UPDATE tally SET failed = 99")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            file.run(interrupted)
+        assert queue.stats().failed == 0
+        commit, here = file._commit, threading.get_ident()
+
+        def struck(tx) -> None:
+            commit(tx)
+            if threading.get_ident() == here:  # the timer's thread looks at the file as well
+                file._commit = commit
+                raise KeyboardInterrupt
+
+        file._commit = struck
+        with pytest.raises(KeyboardInterrupt):
+            queue.submit("work", 1)
+        assert queue.stats().submitted == 1
+        assert queue.submit("work", 2).state == "pending"
+    connection = sqlite3.connect(tmp_path / "jobs.db")
+    assert connection.execute("SELECT count(*) FROM job").fetchone() == (2,)
+    connection.close()
+    assert queue.join(PATIENCE)

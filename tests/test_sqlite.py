@@ -1,0 +1,890 @@
+"""What ``SQLiteStore`` promises beyond what every store does: what it keeps, what it refuses, and what it survives."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from helpers import HOST, PATIENCE, Blocker, Gate
+
+from threadkit import (
+    Closed,
+    DuplicateName,
+    Full,
+    JobCancelled,
+    JobFailed,
+    JobState,
+    Lifecycle,
+    RecordedError,
+    Retry,
+    StoreError,
+    StoreFormatError,
+    StoreLocked,
+    WorkQueue,
+    backoff,
+    events,
+    stores,
+)
+from threadkit._jobfile import JobFile
+from threadkit.testing import VirtualClock
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "jobs.db"
+
+
+def new_queue(path, durability="process", *, workers=1, **options) -> WorkQueue:
+    return WorkQueue(workers=workers, store=stores.SQLiteStore(path, durability, patience=0.05), **options)
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_jobs_outlive_their_queue(path):
+    """A job shows all that is known about it when the file is opened again."""
+    with new_queue(path, retry=Retry(2, backoff.constant(0))) as queue:
+
+        @queue.handler
+        def fail(payload, ctx):
+            ctx.set_progress(0.5, "half")
+            raise ValueError(payload)
+
+        @queue.handler
+        def double(payload):
+            return {"twice": 2 * payload}
+
+        job = queue.submit(fail, "no", priority=3, timeout=60)
+        job.meta["color"] = "red"
+        assert isinstance(job.exception(PATIENCE), JobFailed)
+        done = queue.submit(double, 21)
+        assert done.result(PATIENCE) == {"twice": 42}
+    with new_queue(path, workers=0) as queue:
+        again = queue.get(job.id)
+        assert again is not job
+        for name in ("id", "name", "payload", "state", "attempts", "priority", "timeout", "meta", "created_at"):
+            assert getattr(again, name) == getattr(job, name), name
+        assert (again.started_at, again.finished_at) == (job.started_at, job.finished_at)
+        assert (again.progress, again.progress.message) == (0.5, "half")
+        first, second = again.errors
+        assert isinstance(first.error, RecordedError)
+        assert (str(first), first.at) == ("attempt 1: RecordedError: ValueError: no", job.errors[0].at)
+        assert second.traceback == job.errors[1].traceback
+        assert isinstance(again.exception(0), JobFailed)
+        assert again.exception(0).__cause__ is second.error
+        assert queue.get(done.id).result(0) == {"twice": 42}
+        assert queue.stats().completed == 1
+
+
+def test_the_retry_of_a_job_is_kept(path):
+    """A job's own retry outlives its queue; one with functions or classes of the user's is refused."""
+    kept = [
+        Retry(7, backoff.exponential(2, cap=9, jitter=None), timeout=60),
+        Retry(math.inf, backoff.sequence(1, 2)),
+        Retry(2),
+    ]
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        jobs = [queue.submit("work", retry=retry) for retry in kept]
+        with pytest.raises(ValueError, match="to the handler or to the queue"):
+            queue.submit("work", retry=Retry(2, on=OSError))
+    with new_queue(path, workers=0) as queue:
+        assert [queue.get(job.id).retry for job in jobs] == kept
+
+
+@pytest.mark.parametrize(
+    ("payload", "where"),
+    [
+        ({"to": ("a", "b")}, r"value\['to'\] is a tuple"),
+        ([1, {"x": [{2: 3}]}], r"value\[1\]\['x'\]\[0\] has 2 for a key"),
+        ([math.nan], r"value\[0\] is nan"),
+        (b"bytes", "value is a bytes"),
+        (JobState.PENDING, "value is a JobState"),
+    ],
+)
+def test_a_payload_that_json_would_change_is_refused(path, payload, where):
+    """A payload that would come back as something else is refused at submit, and the message says where it is."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        with pytest.raises((TypeError, ValueError), match=where):
+            queue.submit("work", payload)
+        assert queue.stats().submitted == 0
+
+
+def test_a_payload_that_holds_itself_is_refused(path):
+    """A payload without an end is refused."""
+    payload: list[object] = []
+    payload.append(payload)
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        with pytest.raises(ValueError, match="holds itself"):
+            queue.submit("work", payload)
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -1.5, 2**80, "\ud800 \0", [], {"a": [{"b": None}]}])
+def test_what_json_carries_comes_back(path, value):
+    """What JSON carries is what the handler gets, and what it returns is the result."""
+    with new_queue(path) as queue:
+        queue.handler("echo")(lambda payload: payload)
+        result = queue.submit("echo", value).result(PATIENCE)
+        assert (result, type(result)) == (value, type(value))
+
+
+def test_a_result_that_cannot_be_kept_fails_the_job(path, quiet):
+    """A job whose result cannot be kept is a dead letter at once, and its error says why."""
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: {payload})
+        job = queue.submit("work", 1)
+        failure = job.exception(PATIENCE)
+        assert isinstance(failure.__cause__, TypeError)
+        assert "the result cannot be kept: value is a set" in str(failure.__cause__)
+        assert (job.state, job.attempts) == (JobState.FAILED, 1)
+
+
+def test_a_codec_of_ones_own(path, quiet):
+    """A codec keeps what it likes; a payload that it cannot read later is a dead letter, and shown as it is kept."""
+
+    class Hex:
+        def encode(self, value):
+            return bytes(value).hex()
+
+        def decode(self, data):
+            return bytes.fromhex(data)
+
+    store = stores.SQLiteStore(path, codec=Hex())
+    with WorkQueue(workers=0, store=store) as queue:
+        queue.declare("work")
+        good, bad = queue.submit("work", b"abc"), queue.submit("work", b"")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE job SET payload = 'xyz' WHERE id = ?", (bad.id,))
+    connection.commit()
+    connection.close()
+    with WorkQueue(workers=1, store=stores.SQLiteStore(path, codec=Hex())) as queue:
+        queue.handler("work")(lambda payload: payload)
+        assert queue.get(good.id).result(PATIENCE) == b"abc"
+        dead = queue.get(bad.id)
+        assert isinstance(dead.exception(PATIENCE), JobFailed)
+        assert "the payload cannot be read" in str(dead.errors[-1].error)
+        assert dead.payload == "xyz"
+
+
+def test_what_a_file_cannot_hold_is_refused(path):
+    """Numbers of more than 64 bits and halves of characters are refused where SQLite could not keep them."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        with pytest.raises(ValueError, match="64 bits"):
+            queue.submit("work", priority=2**63)
+        with pytest.raises(ValueError, match="key must be text that can be written"):
+            queue.submit("work", key="\ud800")
+        assert queue.submit("work", key="k").state is JobState.PENDING
+
+
+def test_waiting_jobs_are_not_in_memory(path):
+    """Of jobs that nobody holds the file knows, and memory but a few."""
+    with new_queue(path, workers=0, maxsize=math.inf) as queue:
+        queue.declare("work")
+        queue.submit_many("work", range(2000))
+        assert len(queue._store.in_hand()) <= 512
+        assert queue.stats().pending == 2000
+
+
+def test_many_are_submitted_in_one_transaction(path):
+    """submit_many() takes all payloads, in order, or none where one of them is refused."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        seen = []
+        queue.observe(seen.append)
+        jobs = queue.submit_many("work", [1, 2, 3])
+        assert [type(event) for event in seen] == [events.JobSubmitted] * 3
+        with pytest.raises(TypeError, match="payload cannot be kept"):
+            queue.submit_many("work", [4, {5}])
+        assert queue.jobs() == jobs
+    with pytest.raises(Closed):
+        queue.submit_many("work", [6])
+
+
+def test_many_are_submitted_as_there_is_room(path):
+    """submit_many() on a queue with less room writes what there is room for, and refuses the rest."""
+    with new_queue(path, workers=0, maxsize=2, on_full="reject") as queue:
+        queue.declare("work")
+        with pytest.raises(Full):
+            queue.submit_many("work", [1, 2, 3])
+        assert [job.payload for job in queue.jobs()] == [1, 2]
+    with new_queue(path, workers=0, maxsize=2, on_full="caller_runs") as queue:
+        queue.handler("work")(lambda payload: payload)
+        assert [job.state for job in queue.submit_many("work", [4, 5])] == [JobState.COMPLETED] * 2
+
+
+def test_the_bound_is_of_the_file(path):
+    """What waits in the file counts, whoever put it there, and what is refused leaves no trace."""
+    with new_queue(path, workers=0, maxsize=2, on_full="reject") as queue:
+        queue.declare("work")
+        queue.submit("work", 1, key="a")
+        queue.submit("work", 2)
+        with pytest.raises(Full):
+            queue.submit("work", 3)
+        assert queue.submit("work", 3, key="a").payload == 1
+    with new_queue(path, workers=0, maxsize=2, on_full="reject") as queue:
+        queue.declare("work")
+        with pytest.raises(Full):
+            queue.submit("work", 3)
+        assert queue.cancel(queue.jobs()[0].id)
+        queue.submit("work", 4)
+        with pytest.raises(Full):
+            queue.submit("work", 5)
+
+
+def test_a_submit_waits_for_room(path):
+    """A submit that waits for room goes on when a job begins."""
+    blocker = Blocker()
+    with new_queue(path, maxsize=1) as queue:
+        queue.handler("work")(lambda payload: blocker() and None)
+        queue.submit("work", 1)
+        blocker.wait_until_called()
+        queue.submit("work", 2)
+        blocker.let_go()
+        queue.submit("work", 3)
+        assert queue.drain(PATIENCE)
+
+
+async def submit_on_loop(queue):
+    return await queue.asubmit("work", 21)
+
+
+def test_submit_on_an_event_loop(path):
+    """asubmit() writes without keeping the event loop from its work."""
+    import asyncio
+
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: 2 * payload)
+        assert asyncio.run(submit_on_loop(queue)).result(PATIENCE) == 42
+
+
+def test_limits_hold_jobs_of_a_file(path):
+    """A handler's limits hold for jobs of a file, and what they hold is given back when the queue ends."""
+    blocker = Blocker()
+    with new_queue(path, workers=3) as queue:
+        queue.handler("one", concurrency=1)(lambda payload: blocker() and None)
+        queue.handler("free")(lambda payload: payload)
+        jobs = queue.submit_many("one", [1, 2, 3])
+        blocker.wait_until_called()
+        assert queue.submit("free", 1).result(PATIENCE) == 1
+        assert [job.state for job in jobs].count(JobState.RUNNING) == 1
+        assert jobs[2].cancel()
+        blocker.let_go()
+        assert queue.drain(PATIENCE)
+        assert [job.state for job in jobs] == ["completed", "completed", "cancelled"]
+
+
+def test_eventual_submits_are_committed_soon(path):
+    """With durability "eventual" a submit does not wait; what was submitted is found by whoever asks, and run."""
+    with new_queue(path, "eventual", maxsize=math.inf) as queue:
+        queue.handler("work")(lambda payload: payload)
+        jobs = [queue.submit("work", number) for number in range(300)]
+        assert queue.get(jobs[-1].id) is jobs[-1]
+        assert queue.drain(6 * PATIENCE)
+        assert queue.stats().completed == 300
+    with new_queue(path, "eventual", workers=0) as queue:
+        queue.declare("later")
+        job = queue.submit("later", 1)
+        assert job.cancel()
+        assert queue.stats().cancelled == 1
+
+
+def test_an_eventual_submit_needs_nobody_to_be_committed(path):
+    """What was submitted with durability "eventual" is on the disk soon, although nobody waits for it."""
+    with new_queue(path, "eventual", workers=0) as queue:
+        queue.declare("work")
+        committed = Gate()
+        tend = queue._store.tend
+
+        def tended():
+            outcome = tend()
+            if not queue._store._file.is_anything_posted():
+                committed.open()
+            return outcome
+
+        queue._store.tend = tended
+        queue.submit("work", 1)
+        committed.pass_through()
+
+
+# -- what a stop leaves -----------------------------------------------------------------------------------------------
+
+
+def test_a_stop_leaves_what_waits(path):
+    """What waits at a stop is left in the file, and run by the next queue; who waits for it here is told."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        job = queue.submit("work", 1)
+    assert isinstance(job.exception(0), JobCancelled)
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: payload)
+        assert queue.get(job.id).result(PATIENCE) == 1
+
+
+def test_an_interrupted_job_is_this_processs_until_its_thread_ends(path, quiet):
+    """A job that is interrupted is not run by another while its thread goes on, and spends no attempt."""
+    blocker = Blocker()
+    queue = new_queue(path)
+    queue.handler("work")(lambda payload: blocker() and None)
+    queue.start()
+    job = queue.submit("work", 1)
+    blocker.wait_until_called()
+    queue.stop()
+    assert not queue.join(0)
+    queue.close()
+    assert isinstance(job.exception(0), JobCancelled)
+    with new_queue(path, workers=0) as other:
+        seen = other.get(job.id)
+        assert (seen.state, seen.attempts) == (JobState.RUNNING, 0)
+    blocker.let_go()
+    assert queue.join(PATIENCE)
+    assert not queue._store._file.is_open
+    with new_queue(path) as other:
+        other.handler("work")(lambda payload: "done")
+        again = other.get(job.id)
+        assert again.result(PATIENCE) == "done"
+        assert again.attempts == 1
+
+
+def test_a_store_can_be_looked_at_after_the_end(path):
+    """A queue that has ended still shows its jobs and figures, and changes nothing."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        job = queue.submit("work", 1, key="k")
+    assert queue.stats().pending == 1
+    assert queue.get(job.id) is job
+    assert queue.jobs() == [job]
+    assert queue.work_left() == 1
+    with pytest.raises(Closed, match="has ended"):
+        job.cancel()
+    queue.close()
+
+
+def test_a_store_can_be_opened_again(path):
+    """A store whose queue has ended may be given to another queue."""
+    store = stores.SQLiteStore(path)
+    for _ in range(2):
+        with WorkQueue(workers=0, store=store) as queue:
+            queue.declare("work")
+            queue.submit("work")
+    assert queue.stats().submitted == 2
+
+
+# -- whose file it is -------------------------------------------------------------------------------------------------
+
+
+def test_files_are_for_their_owner_only(path):
+    """All files of a store can be read and written by their owner only, and the file is left alone at the end."""
+    before = os.umask(0)
+    try:
+        with new_queue(path) as queue:
+            queue.handler("work")(lambda payload: payload)
+            queue.submit("work").result(PATIENCE)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert {name.removesuffix("-1") for name in modes} == {
+        f"jobs.db{end}" for end in ("", "-wal", "-shm", "-lock", "-wake")
+    }
+    assert set(modes.values()) == {0o600}
+    assert {file.name for file in path.parent.iterdir()} == {"jobs.db", "jobs.db-lock"}
+
+
+def foreign_database(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE mine (x)")
+    connection.execute("INSERT INTO mine VALUES (1)")
+    connection.commit()
+    copies = {end: Path(f"{path}{end}").read_bytes() for end in ("", "-wal")}
+    connection.close()
+    for end, content in copies.items():  # as after a crash: the log has not been brought into the file
+        Path(f"{path}{end}").write_bytes(content)
+
+
+def old_store(path: Path) -> bytes:
+    with new_queue(path, workers=0, maxsize=math.inf) as queue:
+        queue.declare("work")
+        queue.submit_many("work", ["x" * 500] * 200)
+    Path(f"{path}-lock").unlink()
+    return path.read_bytes()
+
+
+def newer(path: Path) -> None:
+    content = bytearray(old_store(path))
+    content[60:64] = (99).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def corrupt(path: Path) -> None:
+    content = bytearray(old_store(path))
+    content[4096 : 4096 * 6] = os.urandom(4096 * 5)
+    path.write_bytes(content)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(old_store(path)[: 4096 * 5 + 100])
+
+
+def with_journal(path: Path) -> None:
+    old_store(path)
+    Path(f"{path}-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (foreign_database, "no job store"),
+        (lambda path: path.write_text("hello"), "no job store"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(50)), "no job store"),
+        (newer, "version 99"),
+        (corrupt, "broken"),
+        (truncated, "broken"),
+        (with_journal, "journal"),
+    ],
+    ids=["foreign", "text", "empty", "short", "newer", "corrupt", "truncated", "journal"],
+)
+def test_what_is_no_store_of_ours_is_refused_and_left_alone(path, make, problem):
+    """A foreign, newer, broken or truncated file is refused by its name, and neither it nor its folder changes."""
+    make(path)
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(StoreFormatError, match=problem) as caught:
+        new_queue(path)
+    assert caught.value.path == str(path)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_folder_is_no_store(path):
+    """A path that is no file, or whose folder is not there, is refused."""
+    path.mkdir()
+    with pytest.raises(StoreFormatError, match="no file"):
+        new_queue(path)
+    with pytest.raises(StoreError, match="folder must exist"):
+        new_queue(path / "missing" / "jobs.db")
+
+
+# -- what it survives -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_another_program_has_locked(path, quiet):
+    """While another program holds the file a submit is refused, the workers wait, and all goes on afterwards."""
+    seen = []
+    recovered = Gate()
+
+    def observe(event):
+        seen.append(type(event))
+        if isinstance(event, events.StoreRecovered):
+            recovered.open()
+
+    blocker = Blocker()
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: blocker())
+        queue.observe(observe)
+        job = queue.submit("work", 1)
+        blocker.wait_until_called()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreLocked, match=str(path)):
+            queue.submit("work", 2)
+        blocker.let_go()
+        with pytest.raises(StoreLocked):
+            queue.submit("work", 3)
+        assert job.state is JobState.RUNNING
+        other.execute("ROLLBACK")
+        other.close()
+        recovered.pass_through()
+        assert job.result(PATIENCE) == "let go"
+        assert queue.stats().submitted == 1
+    assert seen.count(events.StoreFailed) == seen.count(events.StoreRecovered) >= 1
+
+
+def test_a_locked_file_cannot_be_opened(path):
+    """A file that another program holds for itself is refused in time."""
+    old_store(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(StoreLocked):
+            new_queue(path)
+    finally:
+        other.close()
+
+
+def fill(queue: WorkQueue) -> int:
+    """Submit until the disk is full; return how many submits were taken."""
+    for number in range(10_000):
+        try:
+            queue.submit("work", "x" * 3000)
+        except StoreError as error:
+            if "disk is full" not in str(error):
+                raise
+            return number
+    raise AssertionError("the disk was never full")
+
+
+def test_a_full_disk(path, quiet):
+    """When there is no room on the disk a submit is refused, nothing is half done, and work goes on when there is."""
+    gate = Gate()
+    with new_queue(path, maxsize=math.inf) as queue:
+        writer = queue._store._file._writer
+        queue.handler("work")(lambda payload: gate.pass_through() or payload)
+        (pages,) = writer.execute("PRAGMA page_count").fetchone()
+        writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+        taken = fill(queue)
+        assert taken > 3
+        assert queue.stats().submitted == taken
+        gate.open()
+        writer.execute("PRAGMA max_page_count = 1073741823")
+        assert queue.drain(PATIENCE)
+        assert (queue.stats().submitted, queue.stats().completed) == (taken, taken)
+
+
+class Faulty:
+    """A connection that fails at the Nth call of all, once, as SQLite does: what was begun is rolled back."""
+
+    calls = 0
+    fails_at = 0
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.close = connection.close
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, *args):
+        Faulty.calls += 1
+        if Faulty.calls == Faulty.fails_at:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            error.sqlite_errorname = "SQLITE_IOERR"
+            raise error
+        return self._connection.execute(*args)
+
+
+def live(path: Path, ran: list[int]) -> tuple[set[int], set[int]]:
+    """Do a bit of everything; return what was surely submitted, and what was perhaps."""
+    sure: set[int] = set()
+    unsure: set[int] = set()
+    with new_queue(path, retry=Retry(3, backoff.constant(0))) as queue:
+        failed_once: set[int] = set()
+
+        @queue.handler
+        def work(number):
+            ran.append(number)
+            if number == 2 and number not in failed_once:
+                failed_once.add(number)
+                raise ValueError
+
+        queue.handler("narrow", concurrency=1)(ran.append)
+        for number, name, options in [
+            (1, "work", {}),
+            (2, "work", {"key": "k"}),
+            (3, "narrow", {}),
+            (4, "work", {"delay": 0.001}),
+        ]:
+            try:
+                queue.submit(name, number, **options)
+                sure.add(number)
+            except StoreError:
+                unsure.add(number)
+        try:
+            queue.submit_many("narrow", [5, 6])
+            sure.update([5, 6])
+        except StoreError:
+            unsure.update([5, 6])
+        for _ in range(3):
+            try:
+                if queue.drain(PATIENCE):
+                    break
+            except StoreError:
+                continue
+    return sure, unsure
+
+
+@pytest.mark.parametrize("share", range(1, 7))
+def test_a_fault_at_every_call(path, monkeypatch, quiet, share):
+    """Whichever call of SQLite fails, no job is lost, none is there twice, and none runs again that had completed."""
+    connect = JobFile._connect
+    monkeypatch.setattr(JobFile, "_connect", lambda self: Faulty(connect(self)))
+    for number in range(share, 1000, 6):
+        Faulty.calls, Faulty.fails_at = 0, number
+        file = path.with_name(f"{number}.db")
+        ran: list[int] = []
+        try:
+            sure, unsure = live(file, ran)
+        except StoreError:  # it could not be opened
+            sure, unsure = set(), set()
+        was_hit = Faulty.calls >= number
+        Faulty.fails_at = 0
+        with new_queue(file, workers=2) as queue:
+            queue.handler("work")(ran.append)
+            queue.handler("narrow")(ran.append)
+            assert queue.drain(PATIENCE)
+            done = [job.payload for job in queue.jobs(JobState.COMPLETED)]
+            assert len(done) == len(set(done)) == queue.stats().submitted, [
+                error.traceback for job in queue.dead_letters() for error in job.errors
+            ]
+        assert sure <= set(done) <= sure | unsure
+        for payload in done:
+            assert ran.count(payload) == (2 if payload == 2 else 1), f"job {payload}, fault at call {number}"
+        if not was_hit:
+            assert number > 30
+            return
+
+
+def test_two_queues_share_a_file_within_one_process(path):
+    """Two queues on one file know that both are alive, and neither takes the other's jobs."""
+    blocker = Blocker()
+    with new_queue(path) as one, new_queue(path) as other:
+        one.handler("work")(lambda payload: blocker())
+        job = one.submit("work", 1)
+        blocker.wait_until_called()
+        other.handler("work")(lambda payload: "other")
+        assert other._store._rescue() == []
+        assert other.get(job.id).state is JobState.RUNNING
+        assert not other._store.runs_here(other.get(job.id))
+        with pytest.raises(DuplicateName):
+            one.submit("work", key="k", delay=1000)
+            other.submit("work", key="k", on_conflict="reject")
+        blocker.let_go()
+        assert job.result(PATIENCE) == "let go"
+        assert other.get(job.id).result(PATIENCE) == "let go"
+
+
+def test_a_job_of_another_queue_is_cancelled(path):
+    """A job that another queue runs has its token set there, and ends as cancelled; one that waits ends at once."""
+    begun, ended = Gate(), threading.Event()
+    with new_queue(path) as one, new_queue(path, workers=0) as other:
+
+        @one.handler
+        def work(payload, ctx):
+            begun.open()
+            if ctx.token.wait(PATIENCE):
+                ended.set()
+
+        job = one.submit(work, 1)
+        begun.pass_through()
+        waiting = one.submit(work, 2)
+        assert other.cancel(waiting.id)
+        assert other.cancel(job.id)
+        assert isinstance(other.get(job.id).exception(PATIENCE), JobCancelled)
+        assert ended.is_set()
+        assert isinstance(job.exception(PATIENCE), JobCancelled)
+        assert isinstance(waiting.exception(PATIENCE), JobCancelled)
+        assert (job.state, waiting.state) == (JobState.CANCELLED, JobState.CANCELLED)
+
+
+def test_a_claimed_job_is_put_back(path):
+    """What was claimed for a thread that will not run it goes back into the line, without an attempt spent."""
+    store = stores.SQLiteStore(path)
+    store.open(10, HOST)
+    store.serve(frozenset({"work"}), frozenset())
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        one, other = queue.submit_many("work", [1, 2])
+        first = store.claim()
+        assert first.id == one.id
+        store.check(first)
+        store.settle(first, JobState.COMPLETED, 1.0)
+        assert queue.get(other.id).state is JobState.RUNNING
+        store.unclaim()
+        assert (queue.get(other.id).state, queue.get(other.id).attempts) == (JobState.PENDING, 0)
+        store.unclaim()
+    store.close()
+
+
+# -- what the dead leave behind ---------------------------------------------------------------------------------------
+
+
+def leave_behind(path, changes: str) -> list[str]:
+    """Make a file with four jobs that a dead process owned, as if it had been killed."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        ids = [job.id for job in queue.submit_many("work", [1, 2, 3, 4])]
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO owner (id, pid, doorbell) VALUES (999, 1, ?)", (f"{path}-wake-999",))
+    connection.execute(f"UPDATE job SET owner = 999, attempts = 1, state = 2, {changes}")  # noqa: S608 - a test's words
+    connection.execute("UPDATE job SET owner = 999, attempts = 0, state = 1 WHERE seq = 4")
+    connection.execute("UPDATE tally SET pending = 1, running = 3")
+    connection.commit()
+    connection.close()
+    return ids
+
+
+def test_jobs_of_a_dead_process_wait_again(path):
+    """What a dead process ran waits again, with its crash counted and no attempt spent; what it only held is free."""
+    ids = leave_behind(path, "crashes = seq - 1")
+    pipe = path.with_name("jobs.db-wake-999")
+    os.mkfifo(pipe)
+    with new_queue(path, workers=0) as queue:
+        first, second, third, fourth = (queue.get(each) for each in ids)
+        assert [job.state for job in (first, second, third, fourth)] == ["pending", "pending", "failed", "pending"]
+        assert [job.row.crashes for job in (first, second, third, fourth)] == [1, 2, 3, 3]
+        assert [job.attempts for job in (first, second, third, fourth)] == [0, 0, 1, 0]
+        assert "its process died while it ran, 3 times" in str(third.errors[-1].error)
+        stats = queue.stats()
+        assert (stats.pending, stats.running, stats.failed, stats.submitted) == (3, 0, 1, 4)
+        assert queue.replay(third.id).row.crashes == 0
+        assert not pipe.exists()
+
+
+def test_what_a_dead_process_was_told_is_done(path):
+    """A job that was cancelled while a dead process ran it is cancelled; one that was interrupted is no crash."""
+    ids = leave_behind(path, "fate = CASE seq WHEN 1 THEN 6 ELSE 1 END")
+    seen = []
+    queue = new_queue(path, workers=0)
+    queue.observe(seen.append)
+    with queue:
+        jobs = [queue.get(each) for each in ids]
+        assert [job.state for job in jobs] == ["cancelled", "pending", "pending", "pending"]
+        assert [job.row.crashes for job in jobs] == [0, 0, 0, 0]
+        assert [job.attempts for job in jobs] == [1, 1, 1, 0]
+        told = Gate()
+        queue.observe(told.open)
+        if not any(isinstance(event, events.JobEnded) for event in seen):
+            told.pass_through()
+    assert any(isinstance(event, events.JobEnded) and event.job_id == ids[0] for event in seen)
+
+
+def test_a_file_of_an_older_version_is_brought_up_to_date(path, monkeypatch):
+    """A file of an older version is migrated when it is opened, in one transaction."""
+    from threadkit import _sqlite_file, _sqlite_schema
+
+    old_store(path)
+    for module in (_sqlite_file, _sqlite_schema):
+        monkeypatch.setattr(module, "VERSION", 2)
+    monkeypatch.setitem(_sqlite_schema.MIGRATIONS, 1, ("ALTER TABLE owner ADD COLUMN host TEXT",))
+    with new_queue(path, workers=0) as queue:
+        assert queue.stats().submitted == 200
+        assert queue._store._file.read("PRAGMA user_version") == [(2,)]
+        assert queue._store._file.read("SELECT host FROM owner") == [(None,)]
+
+
+def test_without_pipes_the_slow_look_finds_what_others_do(path, monkeypatch):
+    """Where the file system knows no pipes a store works all the same; others look by themselves."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: payload)
+        assert queue._store._file.doorbell is None
+        assert queue.submit("work", 1).result(PATIENCE) == 1
+
+
+def test_a_forgotten_job_is_seen_as_ended(path):
+    """Who waits for a job that another process finished, and that has been forgotten, is told so."""
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        job = queue.submit("work", 1)
+        connection = sqlite3.connect(path)
+        connection.execute("DELETE FROM job")
+        connection.commit()
+        connection.close()
+        failure = job.exception(PATIENCE)
+        assert "has been forgotten" in str(failure)
+        assert not job.cancel()
+
+
+def test_a_job_that_expires_or_comes_due_in_a_file(path):
+    """Jobs in a file expire and come due at their time, on the queue's own clock."""
+    clock = VirtualClock()
+    with WorkQueue(workers=1, store=stores.SQLiteStore(path, "process"), clock=clock) as queue:
+        queue.declare("never")
+        queue.handler("work")(lambda payload: payload)
+        late = queue.submit("never", 1, expires=10)
+        delayed = queue.submit("work", 2, delay=20)
+        clock.advance(9)
+        assert (late.state, delayed.state) == (JobState.PENDING, JobState.SCHEDULED)
+        clock.advance(2)
+        assert (late.state, delayed.state) == (JobState.EXPIRED, JobState.SCHEDULED)
+        clock.advance(10)
+        assert delayed.result(0) == 2
+
+
+def test_a_queue_that_is_adopted_keeps_its_jobs(path):
+    """A queue with a file that was given jobs before a lifecycle adopted it runs them on the lifecycle's clock."""
+    clock = VirtualClock()
+    queue = WorkQueue(workers=1, store=stores.SQLiteStore(path, "process"))
+    queue.handler("work")(lambda payload: payload)
+    with Lifecycle(clock=clock) as lc:
+        lc.add(queue)
+        job = queue.submit("work", 2, delay=20)
+        clock.advance(21)
+        assert job.result(0) == 2
+
+
+def test_a_store_in_words(path):
+    """A store shows its file and its durability."""
+    assert repr(stores.SQLiteStore(path, "eventual")) == f"<SQLiteStore {str(path)!r} eventual>"
+    assert repr(stores.JSON()) == "JSON()"
+    with pytest.raises(ValueError, match="durability"):
+        stores.SQLiteStore(path, "maybe")
+    with pytest.raises(ValueError, match="patience"):
+        stores.SQLiteStore(path, patience=-1)
+
+
+def test_a_queue_that_ends_without_its_disk(path, quiet):
+    """A queue whose file cannot be written ends all the same; what ran to its end unseen is run again."""
+    blocker = Blocker()
+    queue = new_queue(path)
+    queue.handler("work")(lambda payload: blocker())
+    queue.start()
+    job = queue.submit("work", 1)
+    blocker.wait_until_called()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    queue.stop()
+    queue.close()
+    assert isinstance(job.exception(0), JobCancelled)
+    blocker.let_go()
+    assert queue.join(PATIENCE)
+    other.execute("ROLLBACK")
+    other.close()
+    assert not queue._store._file.is_open
+    with new_queue(path) as again:
+        again.handler("work")(lambda payload: "again")
+        assert again.get(job.id).result(PATIENCE) == "again"
+
+
+def test_no_step_goes_through_all_rows(path):
+    """What is done for every job finds its rows by an index, however many there are."""
+    from threadkit import _sqlite_steps
+
+    asked: list[str] = []
+    with new_queue(path, workers=1, keep=0) as queue:
+        queue.handler("work")(lambda payload: payload)
+        queue.handler("narrow", concurrency=1)(lambda payload: payload)
+        writer = queue._store._file._writer
+        writer.set_trace_callback(asked.append)
+        queue.submit("work", 1, key="k", delay=0.001, expires=100)
+        queue.submit("narrow", 1)
+        queue.submit_many("work", [2, 3])
+        assert queue.drain(PATIENCE)
+        queue.submit("work", 1, delay=100, expires=200).cancel()
+        queue._store.tend()
+        writer.set_trace_callback(None)
+        assert any(_sqlite_steps._line_query(2)[:40] in statement for statement in asked)
+        plans = {
+            (statement, plan[3])
+            for statement in asked
+            if statement.startswith(("SELECT", "UPDATE", "DELETE"))
+            for plan in writer.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        }
+    assert plans
+    scans = {(statement, plan) for statement, plan in plans if plan.startswith("SCAN") and "job" in plan}
+    assert not {each for each in scans if "INDEX" not in each[1]}

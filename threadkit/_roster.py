@@ -1,0 +1,116 @@
+"""``Roster``: how handlers come into a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, overload
+
+from threadkit import _arguments
+from threadkit._handlers import Handler, SerialBy, retry_of
+from threadkit._limits import parse_rate
+from threadkit._waitlist import Waitlist
+from threadkit.backoff import Retry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Roster(Waitlist):
+    """The part of ``WorkQueue`` that takes handlers in."""
+
+    @overload
+    def handler(self, name: F, /) -> F: ...
+    @overload
+    def handler(
+        self,
+        name: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        rate: str | tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> Callable[[F], F]: ...
+    def handler(
+        self,
+        name: str | F | None = None,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        concurrency: int | None = None,
+        rate: str | tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> F | Callable[[F], F]:
+        """Have the decorated function do the jobs of its name; the function stays as it is.
+
+        It is ``f(payload)`` or ``f(payload, ctx: JobContext)``, plain or ``async``. Use the decorator bare or with
+        arguments. A job that a limit keeps from running holds no worker and stands in no other job's way.
+
+        Args:
+            name: what jobs are submitted by; None takes the function's name.
+            retry: how its jobs are tried again; None is the queue's way.
+            timeout: seconds that an attempt has. When they are over the attempt's token is set; a handler that raises
+                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: a handler that
+                never looks at its token goes on, and keeps its worker.
+            concurrency: how many of its jobs may run at once.
+            rate: how many may begin in a time: ``"10/s"``, ``"100/m"`` or ``(count, seconds)``. The bucket is full at
+                first, so as many as ``count`` may begin at once.
+            serial_by: a function of the payload. Jobs for which it returns the same run one at a time, in order; a
+                retry goes behind those that wait.
+
+        Raises:
+            DuplicateName: there is a handler of that name.
+            TypeError: the function cannot be called with a payload; or an argument is of the wrong kind.
+            ValueError: an argument is out of range.
+        """
+        if callable(name):
+            self._add_handler(_arguments.name_of(name, "handler"), name)
+            return name
+        if name is not None:
+            _arguments.text(name, "name")
+
+        def decorate(func: F) -> F:
+            own_name = name if name is not None else _arguments.name_of(func, "handler")
+            self._add_handler(
+                own_name,
+                func,
+                retry=None if retry is None else retry_of(retry),
+                timeout=_arguments.timeout(timeout),
+                concurrency=None if concurrency is None else _arguments.count(concurrency, "concurrency"),
+                rate=None if rate is None else parse_rate(rate),
+                serial_by=None if serial_by is None else _arguments.function(serial_by, "serial_by"),
+            )
+            return func
+
+        return decorate
+
+    def declare(self, name: str) -> None:
+        """Take jobs of this name in before there is a handler for it; they wait until there is.
+
+        Raises:
+            TypeError: it is no text.
+            ValueError: it is empty.
+        """
+        self._handlers.declare(_arguments.text(name, "name"))
+
+    def _add_handler(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+        rate: tuple[int, float] | None = None,
+        serial_by: SerialBy | None = None,
+    ) -> None:
+        def prepare(handler: Handler) -> None:
+            handler.retry, handler.timeout = retry, timeout
+            handler.concurrency, handler.rate, handler.serial_by = concurrency, rate, serial_by
+            self._set_limits(handler)
+
+        handler = self._handlers.define(name, func, prepare)
+        self._serve()
+        self._clear_shelf(handler)
+        if self._shared is not None:
+            self._bell.ring_all()  # its jobs may lie in the store
