@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from helpers import Background, Gate
 
 from threadkit import StoreError, WouldBlock
+from threadkit._clock import SYSTEM_CLOCK
 from threadkit._commit import GroupCommit
 
 
@@ -146,8 +148,8 @@ class Struck:
 def strike(commits, monkeypatch, when) -> None:
     from threadkit import _commit
 
-    made = _commit.closed_gate
-    monkeypatch.setattr(_commit, "closed_gate", lambda: Struck(made(), when))
+    made = SYSTEM_CLOCK.gate
+    monkeypatch.setattr(_commit, "SYSTEM_CLOCK", SimpleNamespace(gate=lambda: Struck(made(), when)))
 
 
 def test_a_follower_that_is_interrupted_while_it_waits(book, commits, monkeypatch):

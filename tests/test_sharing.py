@@ -129,19 +129,13 @@ def test_one_step_that_is_at_fault_does_not_hurt_the_others(tmp_path):
         bad = Background(lambda: file.run(lambda tx: tx.execute("SELECT ?", ("\ud800",))))
         good = Background(lambda: queue.submit("work", 1))
         while len(file._commits._waiting) < 2:
-            SYSTEM_CLOCK.park(_closed(), SYSTEM_CLOCK.monotonic() + 0.001)
+            SYSTEM_CLOCK.park(SYSTEM_CLOCK.gate(), SYSTEM_CLOCK.monotonic() + 0.001)
         goes_on.open()
         first.result()
         with pytest.raises(UnicodeEncodeError):
             bad.result()
         assert good.result().state == "pending"
         assert queue.stats().submitted == 1
-
-
-def _closed():
-    from threadkit._clock import closed_gate
-
-    return closed_gate()
 
 
 def test_an_interrupt_within_a_transaction(tmp_path):

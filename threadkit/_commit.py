@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from threadkit._clock import closed_gate, open_gate
+from threadkit._clock import SYSTEM_CLOCK, open_gate
 from threadkit._errors import WouldBlock
 
 X = TypeVar("X")
@@ -33,7 +33,7 @@ class Piece(Generic[X]):
     def __init__(self, work: Callable[[X], Any], *, is_awaited: bool) -> None:
         self.work = work
         self.thread = threading.get_ident()
-        self.gate = closed_gate() if is_awaited else None
+        self.gate = SYSTEM_CLOCK.gate() if is_awaited else None
         self.is_leader = False  # it is its caller's turn to lead
         self.is_done = False  # the two below are what came of it
         self.value: Any = None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
 from threadkit import _arguments, _fork, _sqlite_steps
-from threadkit._clock import Clock, Gate, closed_gate, open_gate
+from threadkit._clock import Clock, Gate, open_gate
 from threadkit._codec import JSON, Codec
 from threadkit._errors import Closed, StoreError
 from threadkit._jobfile import JobFile, Step, T
@@ -230,10 +230,10 @@ class Upkeep:
         """Wait a moment, longer each time, until the file is tried again; or until the queue is closed."""
         with self._known.lock:
             seconds, self._next_pause = self._next_pause, min(2 * self._next_pause, _LONGEST_PAUSE)
-        gate = closed_gate()
+        clock = self._host.clock()
+        gate = clock.gate()
         self._pauses.append(gate)
         if not self._is_closing:  # which is written first, and the gates are opened then
-            clock = self._host.clock()
             clock.park(gate, clock.monotonic() + seconds)
         with contextlib.suppress(ValueError):  # close() has taken it out
             self._pauses.remove(gate)

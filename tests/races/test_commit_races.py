@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Callable
 
 import pytest
 
-from threadkit import _commit
 from threadkit._commit import GroupCommit
 
 pytestmark = pytest.mark.races
 
 Explore = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _gates_that_nobody_owns_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_commit, "closed_gate", functools.partial(threading.Semaphore, 0))
 
 
 class Scene:
