@@ -89,6 +89,11 @@ class Host:
         self.process.wait(PATIENCE)
         return time.monotonic() - began
 
+    @staticmethod
+    def soon() -> float:
+        """Return the seconds in which a server has ended: two, in proportion more where the processors are overloaded."""
+        return 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
     def noted_by(self, pid: int) -> list[str]:
         """Return what one process has noted, in its order."""
         return [noted for noter, noted in self.notes if noter == pid]

@@ -155,11 +155,12 @@ class Poor(VirtualClock):
     """A clock on a machine that has no thread left for the pool, at times."""
 
     poor = True
+    refusal = "can't start new thread"
 
     @override
     def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
         if self.poor and "task" in name:
-            raise RuntimeError("can't start new thread")
+            raise RuntimeError(self.refusal)
         return super().spawn(target, name)
 
 
@@ -174,6 +175,17 @@ def test_no_thread_for_the_pool(caplog: pytest.LogCaptureFixture) -> None:
     clock.poor = False
     clock.advance(1)
     assert done == [2]
+    end(scheduler, clock)
+
+
+def test_no_thread_since_the_interpreter_exits(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the interpreter exits no thread will be had any more, so nothing is tried again, and nothing logged."""
+    clock = Poor()
+    clock.refusal = "can't create new thread at interpreter shutdown"
+    scheduler = Scheduler(clock)
+    scheduler.schedule(1, bool)
+    clock.advance(5)
+    assert caplog.text == ""
     end(scheduler, clock)
 
 

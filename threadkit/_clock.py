@@ -91,6 +91,11 @@ def open_gate(gate: Gate) -> None:
         pass
 
 
+def is_at_exit(error: BaseException) -> bool:
+    """Tell whether a thread was refused because the interpreter exits: none will be had any more."""
+    return "interpreter shutdown" in str(error)
+
+
 def deadline_after(clock: Clock, timeout: float | None) -> float | None:
     """Return the absolute deadline that lies ``timeout`` seconds ahead; None and ``inf`` are no limit."""
     if timeout is None or timeout == math.inf:

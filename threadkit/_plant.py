@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from threadkit._clock import Clock
+from threadkit._clock import Clock, is_at_exit
 from threadkit._errors import Full
 from threadkit._stop import StopToken
 from threadkit.backoff import Retry, RetryState, delay_of
@@ -177,8 +177,7 @@ def is_final(error: BaseException) -> bool:
 
     It exits; or it is a spawned process that is still importing a main module which starts processes unasked.
     """
-    text = str(error)
-    return "interpreter shutdown" in text or "bootstrapping phase" in text
+    return is_at_exit(error) or "bootstrapping phase" in str(error)
 
 
 def is_busy(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from functools import partial
 
 from threadkit._agenda import Agenda, Entry
-from threadkit._clock import Clock
+from threadkit._clock import Clock, is_at_exit
 from threadkit._observe import Observers, logger
 from threadkit._pool import ThreadPool
 from threadkit._waiting import Condition
@@ -228,7 +228,7 @@ class Scheduler:
             self._pool.put(self._serve)
         except RuntimeError as error:
             self._summoned.release()
-            if not self._stopped:
+            if not (self._stopped or is_at_exit(error)):
                 # No thread is to be had. A task that is not looked after once would never be due again, so:
                 logger.warning("%s: %s; trying again in %g s", self._name, error, _RETRY_DELAY)
                 self.schedule(self._clock.monotonic() + _RETRY_DELAY, bool)  # to have the watch summon again

@@ -28,7 +28,7 @@ def test_sync_workers_run_it_by_hooks(preloaded: bool, workers: int, tmp_path: P
         assert (answer := host.ask()) == {"pid": answer["pid"], "doubled": 42, "signals kept": True}
         assert answer["pid"] in pids
         assert host.process.pid not in pids
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == 0
         assert [host.noted_by(pid) for pid in pids] == [END] * workers
 
@@ -43,7 +43,7 @@ def test_uvicorn_workers_run_it_by_the_lifespan(preloaded: bool, workers: int, t
         pids = host.wait_for("works", workers)
         assert (answer := host.ask()) == {"pid": answer["pid"], "doubled": 42, "signals kept": True}
         assert host.process.pid not in pids
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == 0
         assert [host.noted_by(pid) for pid in pids] == [END_OF_LIFESPAN] * workers
 
@@ -53,7 +53,7 @@ def test_a_start_at_import_is_used_in_the_worker(tmp_path: Path) -> None:
     with Host(tmp_path, *GUNICORN, "service:wsgi", START="import") as host:
         (pid,) = host.wait_for("works")
         assert host.ask() == {"pid": pid, "doubled": 42, "signals kept": True}
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == 0
         assert host.noted_by(pid) == ["works", "thread ends", "resource closed"]
 
@@ -64,7 +64,7 @@ def test_a_start_before_the_fork_is_told(tmp_path: Path) -> None:
         assert host.wait_for("works") == {host.process.pid}
         assert (answer := host.ask()) == {"pid": answer["pid"], "doubled": "ForkedError", "signals kept": False}
         assert answer["pid"] != host.process.pid
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == 0
         assert host.notes == [(host.process.pid, noted) for noted in ("works", "thread ends", "resource closed")]
 
@@ -75,7 +75,7 @@ def test_a_start_in_the_worker_is_a_fresh_one(tmp_path: Path) -> None:
     with Host(tmp_path, *command, START="import") as host:
         pids = host.wait_for("works", 3)
         assert host.ask()["doubled"] == 42
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == 0
         assert host.noted_by(host.process.pid) == ["works", "thread ends", "resource closed"]
         assert [host.noted_by(pid) for pid in pids - {host.process.pid}] == [END] * 2

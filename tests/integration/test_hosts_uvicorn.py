@@ -19,7 +19,7 @@ def test_an_application_runs_and_ends_with_its_server(tmp_path: Path) -> None:
         answer = host.ask()
         (pid,) = host.wait_for("works")
         assert answer == {"pid": pid, "doubled": 42, "signals kept": True}
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         assert host.process.returncode == -signal.SIGTERM  # uvicorn sends itself the signal again when all is done
         assert host.noted_by(pid) == ["works", "thread ends", "resource closed", "signals kept"]
 
@@ -29,6 +29,6 @@ def test_every_process_of_a_server_has_its_own(tmp_path: Path) -> None:
     with Host(tmp_path, *UVICORN, "--workers", "2") as host:
         pids = host.wait_for("works", times=2)
         assert host.ask()["pid"] in pids
-        assert host.terminate() < 2
+        assert host.terminate() < host.soon()
         for pid in pids:
             assert host.noted_by(pid) == ["works", "thread ends", "resource closed", "signals kept"]

@@ -257,10 +257,11 @@ FORK = """
     def say(word):
         os.write(1, word.encode() + b"\\n")  # in one piece, unlike print()
 
-    def follow():
+    def follow(up=1):
         "Start in this process, lead once nobody else does, and work."
         with lc:
             say("up")
+            os.write(up, b"\\n")
             assert leader.wait(10)
             while not ticks or ticks[-1] != os.getpid():
                 lc.wait(0.01)
@@ -297,6 +298,7 @@ def test_fork_after_the_start(staff: Staff) -> None:
         + """
     lc.start()
     assert leader.wait(10)
+    ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
@@ -306,8 +308,9 @@ def test_fork_after_the_start(staff: Staff) -> None:
         else:
             sys.exit("the child believes that it leads")
         leader._lease.release()
-        follow()
-    time.sleep(0.5)
+        follow(theirs)
+    os.read(ours, 1)
+    time.sleep(0.2)  # in which the child tries to lead
     assert leader.is_leader and leader._lease.confirm()
     assert lc.shutdown().ok
     say("over")
