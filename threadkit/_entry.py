@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 
 from threadkit import _arguments
+from threadkit._attendant import Attendant, Errand
 from threadkit._checkup import Question
 from threadkit._component import Component
 from threadkit._observe import logger
@@ -31,11 +32,14 @@ class Entry:
     check_timeout: float | None = None
     check_every: float | None = None
     stop_timeout: float | None = None
-    questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what its health is asked by
+    questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what it is asked by, by the method
+    answers: dict[str, object] = attrs.field(factory=dict[str, object])  # what those said that are not about its health
+    attendant: Attendant | None = None  # makes the calls of a component of the user's; None for threadkit's own
     failure: BaseException | None = None  # written by the component's failed() call; the last one counts
     starting: bool = False  # guarded by the registry's condition, as all below
     up: bool = False
     told_at: float | None = None
+    telling: Errand[None] | None = None  # its stop(), where an attendant makes the call; written by who set told_at
     seconds: float | None = None  # from being told until it was joined
     closed: bool = False
 

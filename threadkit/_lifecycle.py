@@ -351,7 +351,7 @@ class Lifecycle(Composite, Runner):
     def _is_inside(self) -> bool:
         me = threading.current_thread()
         own = [self._driver, *self._scheduler.threads(), *self._checkup.threads()]
-        return me in own or any(me in entry.threads() for entry in self._registry)
+        return me in own or me in self._threads_of(self._registry)
 
     @override
     def _is_up(self) -> bool:

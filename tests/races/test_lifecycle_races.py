@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from threadkit import Closed, Lifecycle, Phase, SystemClock, UnknownComponent, _lifecycle
+from threadkit._attendant import Attendant
 from threadkit.health import Status
 
 pytestmark = pytest.mark.races
@@ -99,6 +100,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lifecycle, "ensure_stopper", lambda: None)
+    monkeypatch.setattr(Attendant, "_await_next", lambda self: None)  # which would wait for ever in a worker's thread
 
 
 def test_shutdown_against_shutdown(explore: Explore) -> None:
