@@ -77,7 +77,7 @@ class Ending:
         if entry.attendant is None:
             return self._end(entry, limit, final=final)
         report = self._have_ended(entry, entry.attendant, limit, final=final)
-        if entry.closed:
+        if final or entry.closed:
             entry.attendant.dismiss()
         return report
 
