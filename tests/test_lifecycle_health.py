@@ -129,6 +129,21 @@ def test_figures_that_hang_are_left_out(clock: VirtualClock, caplog: pytest.LogC
         assert lc.stats()["own"] is True
 
 
+def test_where_no_thread_is_to_be_had_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """At interpreter exit no thread can be made to ask: the figures are left out, and that is no fault to be logged."""
+
+    class Poor(VirtualClock):
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            if name.startswith("threadkit-check"):
+                raise RuntimeError("can't start new thread")
+            return super().spawn(target, name)
+
+    with Lifecycle(clock=Poor()) as lc:
+        lc.add(Part("own")).stats = lambda: 12
+        assert lc.stats() == {}
+    assert caplog.text == ""
+
+
 def test_threads_that_hang_hold_a_stop_up_for_a_moment(clock: VirtualClock) -> None:
     """A class whose threads() hangs when a shutdown looks who calls it is reported, and the rest is stopped."""
     hanging = Hanging(clock)

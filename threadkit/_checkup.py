@@ -109,6 +109,11 @@ class Checkup:
         numbers = {question: self._put(question) for question in questions}
         return {question: self._hear(question, number) for question, number in numbers.items()}
 
+    def is_asking(self, question: Question) -> bool:
+        """Tell whether a call goes on."""
+        with self._condition:
+            return question in self._running
+
     def join(self, deadline: float) -> list[ComponentReport]:
         """Give the calls that go on the time of their limit to return, and report those that do not.
 

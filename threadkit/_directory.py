@@ -156,7 +156,7 @@ class Directory(ABC):
         for entry, question in questions.items():
             if verdicts[question].status is Status.READY:
                 answers[entry] = cast("T", entry.answers[method])
-            else:
+            elif self._checkup.is_asking(question):  # else no thread was to be had, as at interpreter exit
                 logger.warning("component %r: %s", entry.name, verdicts[question].detail)
         return answers
 

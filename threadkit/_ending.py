@@ -56,16 +56,10 @@ class Ending:
                     return
                 entry.told_at = self._clock.monotonic()
             entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
-            stop = functools.partial(_stop, entry, reason)
             if entry.attendant is None:
-                stop()
-                return
-            if entry.telling is None or entry.telling.is_over():
-                entry.telling = entry.attendant.do(stop)
-            if self._is_in_time(entry.telling.wait):
-                entry.telling.result()
-        except RuntimeError as error:  # no thread to tell it, while another call of it hangs
-            _blame(entry, "stop", error)
+                _stop(entry, reason)
+            else:
+                self._have_told(entry, entry.attendant, reason)
         except BaseException:  # Ctrl-C, or a second signal: who goes on from here tells it again, to be sure
             entry.told_at = None
             raise
@@ -80,6 +74,15 @@ class Ending:
         if final or entry.closed:
             entry.attendant.dismiss()
         return report
+
+    def _have_told(self, entry: Entry, attendant: Attendant, reason: str | None) -> None:
+        if entry.telling is None or entry.telling.is_over():  # else an interrupt has ended the wait for it, and not it
+            entry.telling = attendant.do(functools.partial(_stop, entry, reason))
+        if self._is_in_time(entry.telling.wait):
+            try:
+                entry.telling.result()
+            except RuntimeError as error:  # no thread to tell it, while another call of it hangs
+                _blame(entry, error)
 
     def _have_ended(self, entry: Entry, attendant: Attendant, limit: Limit, *, final: bool) -> ComponentReport:
         if self._is_in_time(attendant.wait, limit.at):  # for its stop(), and for a start() that was given up
@@ -149,12 +152,12 @@ def _stop(entry: Entry, reason: str | None) -> None:
     try:
         entry.component.stop(reason)
     except Exception as error:  # a stop that raises must not keep the others from being told
-        _blame(entry, "stop", error)
+        _blame(entry, error)
 
 
-def _blame(entry: Entry, method: str, error: Exception) -> None:
+def _blame(entry: Entry, error: Exception) -> None:
     entry.failure = entry.failure or error
-    logger.error("the %s() of component %r failed", method, entry.name, exc_info=error)
+    logger.error("the stop() of component %r failed", entry.name, exc_info=error)
 
 
 def _own_timeout(entry: Entry) -> float:

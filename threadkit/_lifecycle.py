@@ -260,7 +260,9 @@ class Lifecycle(Composite, Runner):
     def enter_context(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when all components have ended; the last one entered is left first.
 
-        It belongs to the process that enters it: a forked child does not leave it.
+        It belongs to the process that enters it: a forked child does not leave it. It is left by the thread that shuts
+        the lifecycle down, since much must be left where it was entered: where both are the same thread, so it is. So
+        the deadline does not bound it. What has not been left by then is logged, with its stack, and waited for.
 
         Returns:
             what its ``__enter__`` returned.
@@ -275,7 +277,7 @@ class Lifecycle(Composite, Runner):
     def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have ``func(*args, **kwargs)`` called when all components have ended.
 
-        A forked child that starts anew calls it, too.
+        A forked child that starts anew calls it, too. As what ``enter_context()`` enters, it is waited for.
 
         Raises:
             Closed: the lifecycle has been stopped.
@@ -311,7 +313,8 @@ class Lifecycle(Composite, Runner):
             parts += self._registry.give_up({part.name for part in parts})
             self._scheduler.stop()
         is_stuck = any(part.outcome == "stuck" for part in parts)
-        left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
+        with self._resources.watched(self._clock, deadline):
+            left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
         with self._condition:
             self._failures += errors
             report = self._report = ShutdownReport(

@@ -108,3 +108,9 @@ def test_the_end_of_the_interpreter_comes_all_the_same(method: str, programs: li
     assert out.splitlines().count("told first") == 1
     if method != "health":
         assert "abandoned at interpreter exit, still running: 'hanging' of lifecycle 'service'" in err
+
+
+def test_the_end_of_the_interpreter_is_quiet_where_nothing_hangs(programs: list[Program]) -> None:
+    """Components of the user's that stop as they should are stopped at exit in their order, and nothing is logged."""
+    program = run(FORGETFUL.replace("    lc.start()", "    lc['last'].threads = list\n    lc.start()"), programs, "")
+    assert program.end() == (0, "the end\ntold last\ntold hanging\ntold first\nclosed\n", "")
