@@ -9,7 +9,7 @@ import pytest
 from helpers import PATIENCE, Background, Parked
 
 from threadkit import ComponentReport, StartTimeout, StopToken, SystemClock
-from threadkit._ending import GRACE
+from threadkit._ending import GRACE, LEAST_GRACE
 from threadkit._entry import Entry
 from threadkit._registry import Registry
 from threadkit.testing import VirtualClock
@@ -135,15 +135,25 @@ def test_a_call_that_returns_within_its_limit_is_waited_for() -> None:
 
 
 def test_those_that_hang_do_not_add_up() -> None:
-    """However many hang, and wherever, the stop is over at the deadline and a moment, twice the grace at most."""
+    """However many hang, and wherever, the stop is over a moment after the deadline."""
     methods = ["stop", "join", "close", "work_left"]
     scene = Scene(**{f"hanging {number}": methods[number % 4] for number in range(40)})
     scene.start()
     stopping = scene.stopping()
-    scene.clock.advance(10 + 2 * GRACE)
+    scene.clock.advance(10 + 2 * GRACE + 80 * LEAST_GRACE)
     reports = stopping.result()
     assert set(outcomes(reports).values()) == {"stuck"}
     assert len(reports) == 40
+    scene.let_go()
+
+
+def test_those_that_hang_leave_the_others_a_moment() -> None:
+    """Where many hang until the limit is over, who ends at once has still stopped."""
+    scene = Scene(good="", **{f"hanging {number}": "stop" for number in range(20)})
+    scene.start()
+    reports = scene.stop(until=0.0)
+    assert reports["good"].outcome == "stopped"
+    assert len(outcomes(reports)) == 21
     scene.let_go()
 
 

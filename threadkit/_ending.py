@@ -24,14 +24,17 @@ from threadkit._stacks import stacks_of
 from threadkit._waiting import Condition
 
 GRACE = 0.1
-"""Seconds beyond a limit that the calls of all components of a stop have together, about twice, to return at once."""
+"""Seconds beyond its limit that a call has to return, as long as none has hung."""
+
+LEAST_GRACE = 0.005
+"""Seconds that it has however many have hung: many times what a call takes that returns at once."""
 
 
 class Ending:
     """Ends components, one after the other: those of one stop.
 
     What returns at once is waited for, so that stops come in order, and what comes to its end at its very limit is
-    heard. That takes a little grace, of which each call that hangs uses up half of what is left; so these never add up.
+    heard. That takes a little grace, which each call that hangs makes half as long for the next; so they do not add up.
 
     Args:
         clock: where time comes from.
@@ -104,7 +107,7 @@ class Ending:
         """Wait until a limit, or for a little longer; tell whether it was worth it."""
         if wait(max(limit, self._clock.monotonic()) + self._grace):
             return True
-        self._grace /= 2
+        self._grace = max(self._grace / 2, LEAST_GRACE)
         return False
 
     def _end(self, entry: Entry, limit: Limit, *, final: bool, may_join: bool = True) -> ComponentReport:
