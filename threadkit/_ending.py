@@ -17,7 +17,7 @@ import attrs
 from threadkit._attendant import Attendant
 from threadkit._budget import Limit
 from threadkit._clock import Clock
-from threadkit._entry import Entry, answer_of
+from threadkit._entry import Entry, answer_of, release
 from threadkit._observe import logger
 from threadkit._report import ComponentReport, Outcome
 from threadkit._stacks import stacks_of
@@ -72,10 +72,13 @@ class Ending:
         with self._condition:  # a component that is coming up is given the time to come down
             self._condition.wait_until(lambda: not entry.starting, limit.at)
         if entry.attendant is None:
-            return self._end(entry, limit, final=final)
-        report = self._have_ended(entry, entry.attendant, limit, final=final)
-        if final or entry.closed:
-            entry.attendant.dismiss()
+            report = self._end(entry, limit, final=final)
+        else:
+            report = self._have_ended(entry, entry.attendant, limit, final=final)
+            if final or entry.closed:
+                entry.attendant.dismiss()
+        if report.outcome != "stuck":
+            release(entry)
         return report
 
     def _have_told(self, entry: Entry, attendant: Attendant, reason: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import attrs
 
-from threadkit import _arguments
+from threadkit import _arguments, _fork
 from threadkit._attendant import Attendant, Errand
 from threadkit._checkup import Question
 from threadkit._component import Component
@@ -46,6 +46,33 @@ class Entry:
     def threads(self) -> list[threading.Thread]:
         """Return the threads that the component has at this moment, if it can tell."""
         return answer_of(self.component, "threads", list[threading.Thread])
+
+
+# Who answers for a component that runs: its entry, by the component's id, which is no other's while the entry keeps it
+# alive. Single dict operations, each atomic.
+_running: dict[int, Entry] = {}
+_fork.after_fork(_running.clear)
+
+
+def claim(entry: Entry) -> None:
+    """Let this entry answer for its component from now on, until ``release()``.
+
+    Raises:
+        ValueError: another one does, in another lifecycle or leader.
+    """
+    if _running.setdefault(id(entry.component), entry) is not entry:
+        raise ValueError(f"component {entry.name!r} runs in another lifecycle; it can be in one at a time")
+
+
+def release(entry: Entry) -> None:
+    """Let another entry have its component, since that has ended or is wanted no longer."""
+    if _running.get(id(entry.component)) is entry:  # nobody else takes it away, and nobody gives it meanwhile
+        _running.pop(id(entry.component), None)
+
+
+def runs_elsewhere(entry: Entry) -> bool:
+    """Tell whether another entry answers for its component."""
+    return _running.get(id(entry.component), entry) is not entry
 
 
 def answer_of(component: Component, name: str, otherwise: Callable[[], T]) -> T:

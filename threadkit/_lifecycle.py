@@ -144,6 +144,7 @@ class Lifecycle(Composite, Runner):
             WouldBlock: called by what this very start calls, an observer say.
             UnknownComponent: ``requires`` names a component that does not exist; nothing was started.
             StartTimeout: a component was not up in time.
+            ValueError: a component runs in another lifecycle or leader.
             BaseException: whatever a component's ``start()`` raised.
         """
         if self._generation != _fork.generation():

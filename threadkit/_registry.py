@@ -24,8 +24,8 @@ from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._ending import Ending
-from threadkit._entry import Entry, check_shape, name_of
-from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
+from threadkit._entry import Entry, check_shape, claim, name_of, release, runs_elsewhere
+from threadkit._errors import DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport
@@ -117,7 +117,7 @@ class Registry:
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
-            ValueError: an argument is out of range.
+            ValueError: an argument is out of range, or it runs in another registry.
             DuplicateName: the name, or the component itself, is registered already.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: ``must_exist``, and a required one does not.
@@ -151,7 +151,10 @@ class Registry:
             try:
                 if names:  # only something that requires can close a circle
                     start_order(self._entries.values())
-            except DependencyCycle:
+                claim(entry)
+                if not must_exist:  # several may have it until one starts it
+                    release(entry)
+            except ValueError:  # a DependencyCycle, too
                 del self._entries[entry.name]
                 raise
             self._members.add(id(component))
@@ -203,6 +206,7 @@ class Registry:
             self._condition.notify_all()
             if self._entries.get(entry.name) is not entry:
                 return False
+            release(entry)
             del self._entries[entry.name]
             self._members.discard(id(entry.component))
             return True
@@ -219,12 +223,14 @@ class Registry:
         attendant calls it, and it is given up after ``timeout`` seconds.
 
         Raises:
+            ValueError: it runs in another registry.
             StartTimeout: it was not up in time.
             BaseException: whatever its ``start()`` raised.
         """
         with self._condition:
             if entry.up or entry.starting:
                 return
+            claim(entry)
             entry.starting = True
         self.bring_up(entry, timeout)
 
@@ -285,7 +291,7 @@ class Registry:
         """Tell those of threadkit's own that never came up, since somebody may wait for what a queue has taken in."""
         ending = Ending(self._clock, self._condition)
         for entry in self:
-            if entry.told_at is None and isinstance(entry.component, BaseComponent):
+            if entry.told_at is None and isinstance(entry.component, BaseComponent) and not runs_elsewhere(entry):
                 ending.tell(entry, reason, deadline)
 
     def give_up(self, joined: set[str]) -> list[ComponentReport]:
@@ -338,4 +344,4 @@ def _is_live(entry: Entry) -> bool:
     if entry.up or entry.starting:
         return True
     # An executor begins with its first call, whether or not the lifecycle has started it.
-    return isinstance(entry.component, BaseComponent) and entry.component.has_begun()
+    return isinstance(entry.component, BaseComponent) and entry.component.has_begun() and not runs_elsewhere(entry)
