@@ -91,7 +91,7 @@ class Host:
 
     @staticmethod
     def soon() -> float:
-        """Return the seconds in which a server has ended: two, in proportion more where the processors are overloaded."""
+        """Return the seconds in which a server has ended: two, or in proportion more under overload."""
         return 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
     def noted_by(self, pid: int) -> list[str]:

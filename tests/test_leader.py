@@ -453,6 +453,32 @@ def test_the_lease_is_kept_under_a_stuck_component(path: Path, clock: VirtualClo
     assert names_of(seen)[-3:] == ["ComponentStuck", "LeadReleased", "Stopped"]
 
 
+@pytest.mark.parametrize("method", ["stop", "join", "close", "work_left", "threads"])
+def test_the_lease_is_kept_while_a_component_hangs(method: str, path: Path, clock: VirtualClock) -> None:
+    """A component of the user's that hangs holds up neither its neighbours nor the lifecycle, and keeps the lease."""
+    log: list[str] = []
+    end = StopToken(clock=clock)
+    lc = Lifecycle("app", stop_timeout=10, clock=clock)
+    leader = lc.leader(path, stop_timeout=1)
+    hanging = leader.add(Part("hanging", log))
+    leader.add(Part("other", log))
+    answer = {"join": True, "work_left": 0, "threads": []}.get(method)
+    setattr(hanging, method, lambda *_: (end.wait(), answer)[1])
+    lc.start()
+    assert leader.wait(5)
+    clock.settle()
+    stopping = Parked(clock, lc.shutdown)
+    clock.advance(20)
+    assert "stop other" in log
+    # Who is only asked for its threads has ended all the same.
+    assert stopping.result().ok is (method == "threads")
+    assert leader.is_leader is (method != "threads")
+    end.set()
+    clock.advance(1)
+    assert leader.join(PATIENCE)
+    assert not leader.is_leader
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 

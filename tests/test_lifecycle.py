@@ -1089,3 +1089,38 @@ def test_who_is_interrupted_while_it_is_told_is_told_again() -> None:
         lc.shutdown()
     assert lc.shutdown().ok
     assert part.log[:2] == ["start part", "stop part"]
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign"])
+def test_what_runs_is_not_taken_into_another_lifecycle(kind: str) -> None:
+    """A component is in one lifecycle while it runs: another refuses it, when it is added and when it is started."""
+    one, other, third = Lifecycle("one"), Lifecycle("other"), Lifecycle("third")
+    part = Part("part") if kind == "foreign" else ManagedThread(wait_for_stop, name="part")
+    with one:
+        other.add(part)
+        one.add(part)
+        with pytest.raises(ValueError, match="component 'part' runs in another lifecycle; it can be in one at a time"):
+            other.start()
+        with pytest.raises(ValueError, match="'part' runs in another"), third:
+            third.add(part)
+        assert len(third) == 0
+        with pytest.raises(ValueError, match="'part' runs in another"):
+            Lifecycle("fourth").add(part)
+        assert one.health().is_ready
+        assert not one.token.is_set()
+    assert one.report.ok
+    assert other.report.ok
+
+
+def test_what_has_ended_may_go_into_another_lifecycle() -> None:
+    """A class of the user's that bears being started again may be added elsewhere once it has ended, or was removed."""
+    part = Part("part")
+    for _ in range(2):
+        with Lifecycle() as lc:
+            lc.add(part)
+    with Lifecycle() as lc:
+        lc.add(part)
+        assert lc.remove("part")
+        with Lifecycle() as another:
+            another.add(part)
+    assert part.log == ["start part", "stop part"] * 4

@@ -92,6 +92,93 @@ def test_a_component_that_hangs_over_its_health_cannot_either(clock: VirtualCloc
         assert hanging.calls == 2
 
 
+@pytest.mark.parametrize("attribute", ["health", "state"])
+def test_a_property_that_hangs_cannot_either(attribute: str, clock: VirtualClock) -> None:
+    """A class of the user's that hangs where its state, or the very method health, is looked up counts as degraded."""
+    hanging = Hanging(clock)
+
+    class Property(Part):
+        """A component that hangs when it is looked at."""
+
+    setattr(Property, attribute, property(lambda self: hanging() and None))
+    with Lifecycle(clock=clock) as lc:
+        lc.add(Property("own"))
+        asking = Parked(clock, lc.health)
+        clock.advance(1)
+        assert "has not answered for 1 s" in str(asking.result().parts["own"])
+        hanging.let_go()
+        clock.settle()
+        assert health_of(lc, "own") == "ready"
+
+
+def test_figures_that_hang_are_left_out(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A stats() that hangs costs the limit once, is left out and logged, and is not called again meanwhile."""
+    hanging = Hanging(clock)
+    with Lifecycle(clock=clock) as lc:
+        lc.add(Part("own")).stats = hanging
+        lc.add(Part("other")).stats = lambda: {"received": 12}
+        lc.queue()
+        asking = Parked(clock, lc.stats)
+        clock.advance(1)
+        assert asking.result().keys() == {"other", "jobs"}
+        assert "component 'own': its stats() has not answered for 1 s" in caplog.text
+        assert lc.stats()["other"] == {"received": 12}
+        assert hanging.calls == 1
+        hanging.let_go()
+        clock.settle()
+        assert lc.stats()["own"] is True
+
+
+def test_where_no_thread_is_to_be_had_nobody_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """At interpreter exit no thread can be made to ask: the figures are left out, and that is no fault to be logged."""
+
+    class Poor(VirtualClock):
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            if name.startswith("threadkit-check"):
+                raise RuntimeError("can't start new thread")
+            return super().spawn(target, name)
+
+    with Lifecycle(clock=Poor()) as lc:
+        lc.add(Part("own")).stats = lambda: 12
+        assert lc.stats() == {}
+    assert caplog.text == ""
+
+
+def test_threads_that_hang_hold_a_stop_up_for_a_moment(clock: VirtualClock) -> None:
+    """A class whose threads() hangs when a shutdown looks who calls it is reported, and the rest is stopped."""
+    hanging = Hanging(clock)
+    lc = Lifecycle(clock=clock)
+    lc.add(Part("own")).threads = hanging
+    lc.start()
+    stopping = Parked(clock, lc.shutdown)
+    clock.advance(3)
+    report = stopping.result()
+    assert [(part.name, part.outcome) for part in report.components] == [
+        ("own", "stopped"),
+        ("threads() of own", "stuck"),
+    ]
+    hanging.let_go()
+    clock.settle()
+
+
+def test_who_stands_for_another_is_asked_like_that(clock: VirtualClock) -> None:
+    """A component that looks its attributes up elsewhere is asked for its health, and may have none."""
+
+    class Proxy:
+        def __init__(self, part: Part) -> None:
+            self.part = part
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.part, name)
+
+    with Lifecycle(clock=clock) as lc:
+        silent, ill = lc.add(Proxy(Part("silent"))), lc.add(Proxy(Part("ill")))
+        ill.part.health = lambda: Status.DEGRADED
+        assert health_of(lc, "silent") == "ready"
+        assert health_of(lc, "ill") == "degraded"
+        assert silent.part.ended
+
+
 def test_a_subclass_of_ours_that_hangs_cannot_either(clock: VirtualClock) -> None:
     """Where a user's class overrides our health() that is user code as well."""
     hanging = Hanging(clock)
@@ -228,8 +315,8 @@ def test_nobody_asks_nothing_costs() -> None:
     """A lifecycle with checks that is never asked makes no thread for them."""
     before = threading.active_count()
     with Lifecycle() as lc:
-        running = threading.active_count()
         lc.add(Part("db"), check=lambda: True)
+        running = threading.active_count()
         assert threading.active_count() == running
     assert before <= running
 

@@ -74,6 +74,11 @@ def start_all(target: Registry) -> None:
         target.start(entry, 5.0)
 
 
+def stop_all(target: Registry) -> list[tuple[str, str]]:
+    reports = target.stop(target.stages(), None, SystemClock().monotonic() + 5)
+    return [(report.name, report.outcome) for report in reports]
+
+
 def names(target: Registry) -> list[str]:
     return [entry.name for entry in target]
 
@@ -94,6 +99,7 @@ def test_high_phases_start_first_and_stop_last() -> None:
     start_all(parts)
     assert log == ["start metrics", "start pool", "start pool-2", "start jobs", "start reader"]
     assert stages(parts) == [["reader"], ["jobs"], ["pool-2", "pool"], ["metrics"]]
+    stop_all(parts)
 
 
 def test_what_is_required_starts_first_whatever_its_phase() -> None:
@@ -105,6 +111,7 @@ def test_what_is_required_starts_first_whatever_its_phase() -> None:
     assert names(parts) == ["late", "early", "other"]
     start_all(parts)
     assert stages(parts) == [["other"], ["early"], ["late"]]
+    stop_all(parts)
 
 
 def test_requires_makes_stages_inside_a_phase() -> None:
@@ -116,6 +123,7 @@ def test_requires_makes_stages_inside_a_phase() -> None:
     add(parts, Part("lone", []))
     start_all(parts)
     assert stages(parts) == [["lone", "web"], ["cache"], ["db"]]
+    stop_all(parts)
 
 
 def test_requires_may_be_a_component() -> None:
@@ -355,6 +363,8 @@ def test_foreign_start_that_hangs_is_given_up() -> None:
         starting.result()
     assert stages(parts) == [["slow"]]
     gate.open()
+    clock.settle()
+    assert [report.outcome for report in parts.stop(parts.stages(), None, 10.0)] == ["stopped"]
 
 
 def test_foreign_start_that_raises_raises() -> None:
@@ -364,6 +374,7 @@ def test_foreign_start_that_raises_raises() -> None:
     parts = registry()
     with pytest.raises(OSError, match="no such port"):
         parts.start(add(parts, part), 5.0)
+    assert stop_all(parts) == [("bad", "stopped")]
 
 
 def test_starting_twice_is_one_start() -> None:
@@ -374,6 +385,7 @@ def test_starting_twice_is_one_start() -> None:
     parts.start(entry, 5.0)
     parts.start(entry, 5.0)
     assert log == ["start one"]
+    stop_all(parts)
 
 
 def test_failed_is_handed_to_components_that_have_room_for_it() -> None:

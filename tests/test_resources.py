@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
+from helpers import Parked
 
+from threadkit import StopToken
 from threadkit._resources import Resources
+from threadkit.testing import VirtualClock
 
 
 @contextlib.contextmanager
@@ -122,3 +126,66 @@ def test_an_interrupt_loses_no_more_than_the_one_it_struck() -> None:
         resources.close(leave_open=False)
     assert resources.close(leave_open=False) == ([], [])
     assert log == ["struck", "below"]
+
+
+def test_what_is_late_to_close_is_logged_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    """A resource that has not closed at the deadline is named in the log, with the stack of who closes it."""
+    clock = VirtualClock()
+    end = StopToken(clock=clock)
+    resources = Resources()
+
+    def take_for_ever() -> None:
+        end.wait()
+
+    resources.call(take_for_ever)
+
+    def close() -> list[BaseException]:
+        with resources.watched(clock, 10.0):
+            return resources.close(leave_open=False)[1]
+
+    closing = Parked(clock, close)
+    clock.advance(9.9)
+    assert caplog.text == ""
+    clock.advance(0.1)
+    assert "resource take_for_ever() is late to close, and the end waits for it" in caplog.text
+    assert "in take_for_ever" in caplog.text
+    end.set()
+    assert closing.result() == []
+    assert len(caplog.records) == 1
+
+
+def test_what_closes_in_time_is_not_watched_for_longer(caplog: pytest.LogCaptureFixture) -> None:
+    """Once all are closed nobody watches, and where there is nothing to close nobody does at all."""
+    clock = VirtualClock()
+    resources = Resources()
+    for _ in range(2):
+        with resources.watched(clock, 0.0):
+            resources.close(leave_open=False)
+        clock.advance(10)
+        resources.call(int)
+    assert caplog.text == ""
+
+
+def test_what_is_left_open_is_not_late(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is logged where nothing is closing when the deadline comes."""
+    clock = VirtualClock()
+    resources = Resources()
+    resources.call(int)
+    with resources.watched(clock, 0.0):
+        clock.advance(10)
+    assert caplog.text == ""
+
+
+def test_without_a_thread_nobody_watches() -> None:
+    """Where no thread is to be had, as at interpreter exit, resources are closed all the same."""
+
+    class Poor(VirtualClock):
+        def spawn(self, target: object, name: str) -> NoReturn:
+            raise RuntimeError("can't start new thread")
+
+    log: list[str] = []
+    resources = Resources()
+    resources.call(log.append, "closed")
+    with resources.watched(Poor(), 0.0):
+        resources.close(leave_open=False)
+    assert log == ["closed"]

@@ -6,16 +6,17 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
+    floor 2                _attendant
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
     floor 3                _restarts _pulse _budget _checkup _pace _storing _room _transaction
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 5                _dask _jobfile _sqlite_steps
-    floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
+    floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _ending _recurrence
     floor 6                _roster _sqlite_upkeep
-    floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view
-    floor 8  the makers    _makers executors _sqlite
+    floor 7  wholes        _group _interval _executor _workqueue _registry _sqlite_view
+    floor 8  the makers    _makers executors _directory _runner _sqlite
     floor 9  half of it    _composite stores
     floor 10 one of many   _leader
     floor 11 the whole     _lifecycle

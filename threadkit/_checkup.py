@@ -99,11 +99,20 @@ class Checkup:
         It takes no longer than the limit. An answer that is late counts as degraded, and the question is not put again
         before it has come. Where the last answer is still good nothing is called.
         """
-        numbers = {question: self._put(question) for question in questions}
-        answers = {question: self._hear(question, number) for question, number in numbers.items()}
+        answers = self.collect(questions)
         for question, answer in answers.items():
             self._tell_change(question, answer)
         return answers
+
+    def collect(self, questions: Iterable[Question]) -> dict[Question, Health]:
+        """Do what ``ask()`` does, for questions that are about something else than health: no change is told."""
+        numbers = {question: self._put(question) for question in questions}
+        return {question: self._hear(question, number) for question, number in numbers.items()}
+
+    def is_asking(self, question: Question) -> bool:
+        """Tell whether a call goes on."""
+        with self._condition:
+            return question in self._running
 
     def join(self, deadline: float) -> list[ComponentReport]:
         """Give the calls that go on the time of their limit to return, and report those that do not.

@@ -87,6 +87,10 @@ class Component(Protocol):
     stop) and ``close()`` (called once, when ``join`` has succeeded or its time is over). A method ``stop_all()`` of the
     class's own stays what it is.
 
+    One thread that is made for it calls ``start()``, ``stop()``, ``join()`` and ``close()``, one after the other. Where
+    a call hangs it is given up when its time is over, and another thread makes the next. What is asked meanwhile
+    (``health()``, ``state``, ``stats()``, ``threads()``) is asked by threads that are made for the question.
+
     Example:
         >>> class Cache:
         ...     name = "cache"

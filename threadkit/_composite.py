@@ -72,7 +72,7 @@ class Composite(Makers, Directory):
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
-            ValueError: an argument is out of range.
+            ValueError: an argument is out of range; or it runs in another lifecycle or leader.
             DuplicateName: its name is taken.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: the others run, and what is required is not there.

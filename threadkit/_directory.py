@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from threadkit import _arguments
 from threadkit._checkup import Checkup, Question
 from threadkit._clock import Clock
-from threadkit._component import Component, ComponentState
+from threadkit._component import BaseComponent, Component, ComponentState
 from threadkit._entry import Entry, answer_of
 from threadkit._errors import UnknownComponent
-from threadkit._observe import Observation, Observer, Observers
+from threadkit._observe import Observation, Observer, Observers, logger
 from threadkit._registry import Registry
 from threadkit._stop import StopToken
 from threadkit.events import describe
@@ -107,11 +110,12 @@ class Directory(ABC):
         return self._observers.add(callback)
 
     def stats(self) -> dict[str, Any]:
-        """Return the figures of each component that has any, by name."""
-        figures: dict[str, Any] = {
-            entry.name: answer_of(entry.component, "stats", lambda: None) for entry in self._registry
-        }
-        return {name: value for name, value in figures.items() if value is not None}
+        """Return the figures of each component that has any, by name.
+
+        Classes of yours are asked as ``health()`` asks them. Whose figures are late is left out, and logged.
+        """
+        figures = self._answers("stats", self._registry, _no_figures)
+        return {entry.name: value for entry, value in figures.items() if value is not None}
 
     def health(self) -> Health:
         """Return how well the whole is, with its ``parts``: the worst of them speaks for all.
@@ -132,6 +136,30 @@ class Directory(ABC):
             return Health(Status.STOPPING, "quiet", whole.parts)
         return whole
 
+    def _threads_of(self, entries: Iterable[Entry]) -> list[threading.Thread]:
+        """Return the threads that these components have at this moment, with those that call them."""
+        chosen = list(entries)
+        calls = [thread for entry in chosen if entry.attendant is not None for thread in entry.attendant.threads()]
+        own = self._answers("threads", chosen, list[threading.Thread])
+        return calls + [thread for threads in own.values() for thread in threads]
+
+    def _answers(self, method: str, entries: Iterable[Entry], otherwise: Callable[[], T]) -> dict[Entry, T]:
+        """Call a method that components may have. threadkit's own answer at once; others are asked as checks are."""
+        answers: dict[Entry, T] = {}
+        questions: dict[Entry, Question] = {}
+        for entry in entries:
+            if entry.attendant is None:
+                answers[entry] = answer_of(entry.component, method, otherwise)
+            elif _may_have(entry.component, method):
+                questions[entry] = _question(entry, f"{method}()", functools.partial(_note, entry, method, otherwise))
+        verdicts = self._checkup.collect(questions.values())
+        for entry, question in questions.items():
+            if verdicts[question].status is Status.READY:
+                answers[entry] = cast("T", entry.answers[method])
+            elif self._checkup.is_asking(question):  # else no thread was to be had, as at interpreter exit
+                logger.warning("component %r: %s", entry.name, verdicts[question].detail)
+        return answers
+
     def _examine(self) -> dict[str, Health]:
         """Return the health of each component, by its name."""
         words = {entry: _word_of(entry) for entry in self._registry}
@@ -151,22 +179,45 @@ class Directory(ABC):
 def _word_of(entry: Entry) -> Health | Question:
     """Return what a component says of its health; where user code says it, the question by which that is asked."""
     component = entry.component
-    try:
-        ask: Callable[[], Health] | None = getattr(component, "health", None)
-        if ask is None:
-            return _health_by_state(entry)
-        is_ours = str(getattr(ask, "__module__", "")).startswith("threadkit.")
-        if is_ours and not isinstance(component, Directory):  # ours answer at once, unless they have to ask in turn
-            return ask()
-    except Exception as error:  # a property of the user's
-        return Health(Status.DEGRADED, describe(error))
-    return entry.questions.setdefault(  # atomic: of two who ask at once both get the same one
-        "health()", Question(entry.name, entry.phase, "health()", lambda: _said_by(component), every=0.0)
-    )
+    if isinstance(component, BaseComponent) and _answers_at_once(component):
+        return component.health()
+    if _may_have(component, "health"):
+        return _question(entry, "health()", lambda: _said_by(entry))
+    if _may_have(component, "state"):
+        return _question(entry, "state", lambda: _health_by_state(entry))
+    return _health_by_state(entry)
 
 
-def _said_by(component: Any) -> object:
-    said = component.health()
+def _answers_at_once(component: BaseComponent) -> bool:
+    """Tell whether its health() is threadkit's, and has nobody to ask in turn."""
+    own_word = str(getattr(type(component).health, "__module__", ""))
+    return own_word.startswith("threadkit.") and not isinstance(component, Directory)
+
+
+def _may_have(component: Component, name: str) -> bool:
+    """Tell whether it has this attribute, without a call of user code: it may be a property that hangs."""
+    return any(inspect.getattr_static(component, each, None) is not None for each in (name, "__getattr__"))
+
+
+def _question(entry: Entry, what: str, ask: Callable[[], object]) -> Question:
+    """Return what a component is asked this by: always the same question, so that it is put once at a time."""
+    question = Question(entry.name, entry.phase, what, ask, every=0.0)
+    return entry.questions.setdefault(what, question)  # atomic: of two who ask at once both get the same one
+
+
+def _note(entry: Entry, method: str, otherwise: Callable[[], object]) -> None:
+    entry.answers[method] = answer_of(entry.component, method, otherwise)
+
+
+def _no_figures() -> Any:
+    return None
+
+
+def _said_by(entry: Entry) -> object:
+    ask: Callable[[], object] | None = getattr(entry.component, "health", None)
+    if ask is None:  # it had a __getattr__, and that does not know it
+        return _health_by_state(entry)
+    said = ask()
     return said if isinstance(said, (Health, Status)) else bool(said)
 
 

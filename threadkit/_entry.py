@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import attrs
 
-from threadkit import _arguments
+from threadkit import _arguments, _fork
+from threadkit._attendant import Attendant, Errand
 from threadkit._checkup import Question
 from threadkit._component import Component
 from threadkit._observe import logger
@@ -31,17 +32,47 @@ class Entry:
     check_timeout: float | None = None
     check_every: float | None = None
     stop_timeout: float | None = None
-    questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what its health is asked by
+    questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what it is asked by, by the method
+    answers: dict[str, object] = attrs.field(factory=dict[str, object])  # what those said that are not about its health
+    attendant: Attendant | None = None  # makes the calls of a component of the user's; None for threadkit's own
     failure: BaseException | None = None  # written by the component's failed() call; the last one counts
     starting: bool = False  # guarded by the registry's condition, as all below
     up: bool = False
     told_at: float | None = None
+    telling: Errand[None] | None = None  # its stop(), where an attendant makes the call; written by who set told_at
     seconds: float | None = None  # from being told until it was joined
     closed: bool = False
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that the component has at this moment, if it can tell."""
         return answer_of(self.component, "threads", list[threading.Thread])
+
+
+# Who answers for a component that runs: its entry, by the component's id, which is no other's while the entry keeps it
+# alive. Single dict operations, each atomic.
+_running: dict[int, Entry] = {}
+_fork.after_fork(_running.clear)
+
+
+def claim(entry: Entry) -> None:
+    """Let this entry answer for its component from now on, until ``release()``.
+
+    Raises:
+        ValueError: another one does, in another lifecycle or leader.
+    """
+    if _running.setdefault(id(entry.component), entry) is not entry:
+        raise ValueError(f"component {entry.name!r} runs in another lifecycle; it can be in one at a time")
+
+
+def release(entry: Entry) -> None:
+    """Let another entry have its component, since that has ended or is wanted no longer."""
+    if _running.get(id(entry.component)) is entry:  # nobody else takes it away, and nobody gives it meanwhile
+        _running.pop(id(entry.component), None)
+
+
+def runs_elsewhere(entry: Entry) -> bool:
+    """Tell whether another entry answers for its component."""
+    return _running.get(id(entry.component), entry) is not entry
 
 
 def answer_of(component: Component, name: str, otherwise: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from threadkit import _arguments
 from threadkit._checkup import Checkup
 from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
-from threadkit._component import BaseComponent, Component, Phase
+from threadkit._component import BaseComponent, Phase
 from threadkit._composite import Composite
 from threadkit._entry import Entry
 from threadkit._errors import Closed
@@ -171,12 +171,12 @@ class Leader(BaseComponent, Composite):
     def threads(self) -> list[threading.Thread]:
         """Return the leader's own thread and those of its components."""
         own = [] if self._thread is None or self._over else [self._thread]
-        return own + [thread for component in self for thread in _threads_of(component)]
+        return own + self._threads_of(self._registry)
 
     @override
     def work_left(self) -> int:
         """Return how many pieces of work its components have not finished."""
-        return sum(getattr(component, "work_left", int)() for component in self)
+        return sum(self._answers("work_left", self._registry, int).values())
 
     @override
     def _launch(self) -> None:
@@ -255,11 +255,11 @@ class Leader(BaseComponent, Composite):
         reason = self._token.reason
         deadline = self._clock.monotonic() + self._time_to_stop()
         stages = self._registry.stages()
-        components = {entry.name: entry.component for stage in stages for entry in stage}
-        stuck: list[Component] = []
+        entries = {entry.name: entry for stage in stages for entry in stage}
+        stuck: list[Entry] = []
         for part in self._registry.stop(stages, reason, deadline):
             if part.outcome == "stuck":
-                stuck.append(components[part.name])
+                stuck.append(entries[part.name])
                 self._emit(ComponentStuck(component=part.name, seconds=part.seconds))
         self._registry.dismiss(reason, deadline)
         self._await_end(stuck)
@@ -274,13 +274,10 @@ class Leader(BaseComponent, Composite):
             return self._stop_timeout
         return remaining if self.stop_timeout is None else min(remaining, self.stop_timeout)
 
-    def _await_end(self, components: Iterable[Component]) -> None:
+    def _await_end(self, stuck: Iterable[Entry]) -> None:
         """Wait as long as it takes. A join() of the user's may give up at once, so there is a pause before the next."""
-        for component in components:
-            while not component.join():
+        for entry in stuck:
+            if entry.attendant is not None:
+                entry.attendant.wait(None)
+            while not entry.component.join():
                 self._clock.park(self._clock.gate(), self._clock.monotonic() + self._retry)
-
-
-def _threads_of(component: Component) -> list[threading.Thread]:
-    threads: list[threading.Thread] = getattr(component, "threads", list)()
-    return threads

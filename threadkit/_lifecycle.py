@@ -144,6 +144,7 @@ class Lifecycle(Composite, Runner):
             WouldBlock: called by what this very start calls, an observer say.
             UnknownComponent: ``requires`` names a component that does not exist; nothing was started.
             StartTimeout: a component was not up in time.
+            ValueError: a component runs in another lifecycle or leader.
             BaseException: whatever a component's ``start()`` raised.
         """
         if self._generation != _fork.generation():
@@ -260,7 +261,9 @@ class Lifecycle(Composite, Runner):
     def enter_context(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager that is left when all components have ended; the last one entered is left first.
 
-        It belongs to the process that enters it: a forked child does not leave it.
+        It belongs to the process that enters it: a forked child does not leave it. It is left by the thread that shuts
+        the lifecycle down, since much must be left where it was entered: where both are the same thread, so it is. So
+        the deadline does not bound it. What has not been left by then is logged, with its stack, and waited for.
 
         Returns:
             what its ``__enter__`` returned.
@@ -275,7 +278,7 @@ class Lifecycle(Composite, Runner):
     def callback(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Have ``func(*args, **kwargs)`` called when all components have ended.
 
-        A forked child that starts anew calls it, too.
+        A forked child that starts anew calls it, too. As what ``enter_context()`` enters, it is waited for.
 
         Raises:
             Closed: the lifecycle has been stopped.
@@ -311,7 +314,8 @@ class Lifecycle(Composite, Runner):
             parts += self._registry.give_up({part.name for part in parts})
             self._scheduler.stop()
         is_stuck = any(part.outcome == "stuck" for part in parts)
-        left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
+        with self._resources.watched(self._clock, deadline):
+            left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
         with self._condition:
             self._failures += errors
             report = self._report = ShutdownReport(
@@ -351,7 +355,7 @@ class Lifecycle(Composite, Runner):
     def _is_inside(self) -> bool:
         me = threading.current_thread()
         own = [self._driver, *self._scheduler.threads(), *self._checkup.threads()]
-        return me in own or any(me in entry.threads() for entry in self._registry)
+        return me in own or me in self._threads_of(self._registry)
 
     @override
     def _is_up(self) -> bool:

@@ -5,7 +5,8 @@ requires it, whatever their phases. Order of stop: in *stages*. A stage is what 
 phase, or, where ``requires`` reaches into it, a part of one. All components of a stage are told first and joined then.
 How long it may take is told by ``_budget.py``; stops never add up, and one stuck component leaves time for the others.
 
-Locks: ``_condition`` guards the table and the flags of its entries. Components are called with no lock held.
+Locks: ``_condition`` guards the table and the flags of its entries. Components are called with no lock held,
+those of the user's own by an attendant each.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from threadkit import _arguments
+from threadkit._attendant import Attendant
 from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
-from threadkit._entry import Entry, answer_of, check_shape, name_of
-from threadkit._errors import DependencyCycle, DuplicateName, StartTimeout, UnknownComponent
+from threadkit._ending import Ending
+from threadkit._entry import Entry, check_shape, claim, name_of, release, runs_elsewhere
+from threadkit._errors import DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
-from threadkit._report import ComponentReport, Outcome
-from threadkit._stacks import stacks_of
+from threadkit._report import ComponentReport
 from threadkit._stop import StopToken
-from threadkit._waiting import Condition, call_within
+from threadkit._waiting import Condition
 
 
 class Registry:
@@ -116,7 +117,7 @@ class Registry:
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
-            ValueError: an argument is out of range.
+            ValueError: an argument is out of range, or it runs in another registry.
             DuplicateName: the name, or the component itself, is registered already.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: ``must_exist``, and a required one does not.
@@ -150,7 +151,10 @@ class Registry:
             try:
                 if names:  # only something that requires can close a circle
                     start_order(self._entries.values())
-            except DependencyCycle:
+                claim(entry)
+                if not must_exist:  # several may have it until one starts it
+                    release(entry)
+            except ValueError:  # a DependencyCycle, too
                 del self._entries[entry.name]
                 raise
             self._members.add(id(component))
@@ -197,9 +201,12 @@ class Registry:
         """Forget an entry; return False where somebody else did."""
         with self._condition:
             entry.starting = False  # nobody need wait for it to come up
+            if entry.attendant is not None:
+                entry.attendant.dismiss()
             self._condition.notify_all()
             if self._entries.get(entry.name) is not entry:
                 return False
+            release(entry)
             del self._entries[entry.name]
             self._members.discard(id(entry.component))
             return True
@@ -212,28 +219,31 @@ class Registry:
     def start(self, entry: Entry, timeout: float | None) -> None:
         """Start one component and wait until it is up.
 
-        threadkit's own bound their start themselves. What a user's class does in ``start()`` is unknown, so that runs
-        in a thread of its own, and is given up after ``timeout`` seconds.
+        threadkit's own bound their start themselves. What a user's class does in ``start()`` is unknown, so its
+        attendant calls it, and it is given up after ``timeout`` seconds.
 
         Raises:
+            ValueError: it runs in another registry.
             StartTimeout: it was not up in time.
             BaseException: whatever its ``start()`` raised.
         """
         with self._condition:
             if entry.up or entry.starting:
                 return
+            claim(entry)
             entry.starting = True
         self.bring_up(entry, timeout)
 
     def bring_up(self, entry: Entry, timeout: float | None) -> None:
         """Do what ``start()`` does, for an entry that counts as coming up already."""
         try:
-            if isinstance(entry.component, BaseComponent):
+            if entry.attendant is None:
                 entry.component.start()
             else:
-                deadline = deadline_after(self._clock, timeout)
-                if not call_within(self._clock, entry.component.start, deadline, f"threadkit-start-{entry.name}"):
+                starting = entry.attendant.do(functools.partial(_start, entry))
+                if not starting.wait(deadline_after(self._clock, timeout)):
                     raise StartTimeout(entry.name, timeout or 0.0)
+                starting.result()
         finally:
             with self._condition:
                 # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the two
@@ -261,15 +271,16 @@ class Registry:
         Yields a report for each component once that has been joined, or given up. What is stuck is closed too, unless
         the stop is not ``final``: then a later one goes on with it.
         """
+        ending = Ending(self._clock, self._condition)
         budget = Budget(self._clock.monotonic(), deadline, len(stages), self._phase_timeouts)
         for stage in stages:
             limit = budget.begin_stage(self._clock.monotonic(), _phase_of(stage))
             for entry in sorted(stage, key=_must_be_waited_for):
                 self._await_start(entry, limit.at)
-                self._tell(entry, reason, limit.at)
+                ending.tell(entry, reason, limit.at)
             # Who has least time comes first, so that nobody is given more because others are waited for.
-            for entry in sorted(stage, key=functools.partial(self._limit_of, limit)):
-                yield self._gather(entry, self._limit_of(limit, entry), final=final)
+            for entry in sorted(stage, key=functools.partial(ending.limit_of, limit)):
+                yield ending.gather(entry, ending.limit_of(limit, entry), final=final)
 
     def _await_start(self, entry: Entry, deadline: float) -> None:
         if _must_be_waited_for(entry):
@@ -278,81 +289,26 @@ class Registry:
 
     def dismiss(self, reason: str | None, deadline: float) -> None:
         """Tell those of threadkit's own that never came up, since somebody may wait for what a queue has taken in."""
+        ending = Ending(self._clock, self._condition)
         for entry in self:
-            if entry.told_at is None and isinstance(entry.component, BaseComponent):
-                self._tell(entry, reason, deadline)
+            if entry.told_at is None and isinstance(entry.component, BaseComponent) and not runs_elsewhere(entry):
+                ending.tell(entry, reason, deadline)
 
     def give_up(self, joined: set[str]) -> list[ComponentReport]:
         """Report everything that is up, but for ``joined``, as it is now: a second signal leaves no time for more."""
         rest = [entry for stage in self.stages() for entry in stage if entry.name not in joined]
+        ending = Ending(self._clock, self._condition)
         now = self._clock.monotonic()
         for entry in rest:
-            self._tell(entry, "forced", now)
-        return [self._gather(entry, Limit(now, "deadline")) for entry in rest]
-
-    def _tell(self, entry: Entry, reason: str | None, deadline: float) -> None:
-        try:
-            with self._condition:
-                if entry.told_at is not None:
-                    return
-                entry.told_at = self._clock.monotonic()
-            entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
-            entry.component.stop(reason)
-        except Exception as error:  # a stop that raises must not keep the others from being told
-            entry.failure = entry.failure or error
-            logger.exception("the stop() of component %r failed", entry.name)
-        except BaseException:  # Ctrl-C, or a second signal: who goes on from here tells it again, to be sure
-            entry.told_at = None
-            raise
-
-    def _limit_of(self, limit: Limit, entry: Entry) -> Limit:
-        told_at = self._clock.monotonic() if entry.told_at is None else entry.told_at
-        return min(limit, Limit(told_at + _own_timeout(entry), "stop_timeout"))
-
-    def _gather(self, entry: Entry, limit: Limit, *, final: bool = True) -> ComponentReport:
-        """Join one component that has been told, and close it."""
-        error: BaseException | None = None
-        with self._condition:  # a component that is coming up is given the time to come down
-            self._condition.wait_until(lambda: not entry.starting, limit.at)
-        try:
-            joined = entry.component.join(max(0.0, limit.at - self._clock.monotonic()))
-        except Exception as raised:  # nothing more can be waited for
-            error, joined = raised, True
-            logger.exception("the join() of component %r failed", entry.name)
-        seconds = self._book(entry, joined=joined)
-        stacks = {} if joined else stacks_of(entry.threads())
-        work_left = answer_of(entry.component, "work_left", int)
-        if (joined or final) and self._may_close(entry):
-            try:
-                getattr(entry.component, "close", _nothing)()
-            except Exception as raised:
-                error = error or raised
-                logger.exception("the close() of component %r failed", entry.name)
-        error = error or entry.failure or getattr(entry.component, "failure", None)
-        outcome: Outcome = "stuck" if not joined else "failed" if error is not None else "stopped"
-        over = None if joined else limit.name
-        return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, error, over)
-
-    def _book(self, entry: Entry, *, joined: bool) -> float:
-        """Return how long the end has taken so far; once it has come, that stays so, whoever joins again."""
-        with self._condition:
-            now = self._clock.monotonic()
-            told_at = now if entry.told_at is None else entry.told_at
-            seconds = now - told_at if entry.seconds is None else entry.seconds
-            if joined:
-                entry.seconds = seconds
-        return seconds
-
-    def _may_close(self, entry: Entry) -> bool:
-        """Tell whether nobody has closed it yet: a stop may be interrupted and come again, or meet another one."""
-        with self._condition:
-            was_closed, entry.closed = entry.closed, True
-        return not was_closed
+            ending.tell(entry, "forced", now)
+        return [ending.gather(entry, Limit(now, "deadline")) for entry in rest]
 
     def _adopt(self, entry: Entry) -> None:
         """Answer for a component from now on."""
         if isinstance(entry.component, BaseComponent):
             entry.component.adopt(self._clock, entry.token)
+        else:
+            entry.attendant = Attendant(self._clock, f"threadkit-calls-{entry.name}")
         with contextlib.suppress(AttributeError):  # a class with __slots__ need not have a place for it
             entry.component.failed = lambda error: self._take_failure(entry, error)  # type: ignore[attr-defined]
         if not callable(
@@ -366,6 +322,15 @@ class Registry:
         self._on_failure(entry, error)
 
 
+def _start(entry: Entry) -> None:
+    try:
+        entry.component.start()
+    except BaseException:
+        if entry.up:  # it was given up, and nobody else hears of this
+            logger.exception("the start() of component %r failed when its time was over", entry.name)
+        raise
+
+
 def _must_be_waited_for(entry: Entry) -> bool:
     """Tell whether a component must have come up before it can be told to stop. threadkit's own need not."""
     return entry.starting and not isinstance(entry.component, BaseComponent)
@@ -375,18 +340,8 @@ def _phase_of(stage: list[Entry]) -> int:
     return max(entry.phase for entry in stage)
 
 
-def _own_timeout(entry: Entry) -> float:
-    """Return the seconds that a component's stop may take by what add() or the component itself says."""
-    own: float | None = getattr(entry.component, "stop_timeout", None)
-    return min((limit for limit in (own, entry.stop_timeout) if limit is not None), default=math.inf)
-
-
 def _is_live(entry: Entry) -> bool:
     if entry.up or entry.starting:
         return True
     # An executor begins with its first call, whether or not the lifecycle has started it.
-    return isinstance(entry.component, BaseComponent) and entry.component.has_begun()
-
-
-def _nothing() -> None:
-    """Stand in for a close() that a component does not have."""
+    return isinstance(entry.component, BaseComponent) and entry.component.has_begun() and not runs_elsewhere(entry)

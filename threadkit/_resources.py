@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from types import GeneratorType
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from threadkit import _arguments
+from threadkit._clock import Clock, open_gate
 from threadkit._observe import logger
+from threadkit._stacks import stacks_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_PATIENCE = 1.0  # seconds that closing has at least, before it is called late
 
 
 class _Resource(NamedTuple):
@@ -23,11 +28,16 @@ class _Resource(NamedTuple):
 
 
 class Resources:
-    """A stack of things to close. Unlike ``contextlib.ExitStack`` it tells every error, and can leave all open."""
+    """A stack of things to close. Unlike ``contextlib.ExitStack`` it tells every error, and can leave all open.
+
+    They are closed by the thread that calls ``close()``, and no other: much that is entered must be left in its own
+    thread (a connection of ``sqlite3``, a context variable that is set back). So one that hangs cannot be given up.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _stack; nothing is called under it
         self._stack: list[_Resource] = []
+        self._closing: _Resource | None = None  # written by close() alone
         self._parent: Resources | None = None  # kept alive in a forked child: finalizers would close what is in there
 
     def of_child(self) -> Resources:
@@ -63,12 +73,32 @@ class Resources:
             return [resource.name() for resource in left], []
         errors: list[BaseException] = []
         while (top := self._pop()) is not None:  # one by one, so that an interrupt loses no more than the one it struck
+            self._closing = top
             try:
                 top.close()
             except Exception as error:
                 logger.exception("resource %s failed to close", top.name())
                 errors.append(error)
         return [], errors
+
+    @contextlib.contextmanager
+    def watched(self, clock: Clock, deadline: float) -> Generator[None]:
+        """Log what closes in this block, and where it is, if it has not ended at the deadline."""
+        over = clock.gate()
+        closer = threading.current_thread()
+
+        def watch() -> None:
+            if not clock.park(over, max(deadline, clock.monotonic() + _PATIENCE)) and self._closing is not None:
+                stack = "".join(stacks_of([closer]).values())
+                logger.error("resource %s is late to close, and the end waits for it:\n%s", self._closing.name(), stack)
+
+        if self._stack:
+            with contextlib.suppress(RuntimeError):  # no thread is to be had, at interpreter exit say: nobody looks
+                clock.spawn(watch, "threadkit-resources")
+        try:
+            yield
+        finally:
+            open_gate(over)
 
     def _pop(self) -> _Resource | None:
         with self._lock:

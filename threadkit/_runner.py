@@ -6,9 +6,10 @@ They are sugar over ``start()``, ``stop()`` and ``shutdown()``, which the lifecy
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from threadkit import _arguments
 from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import ComponentState, Phase
+from threadkit._entry import Entry
 from threadkit._errors import Closed, WouldBlock
 from threadkit._observe import Observers
 from threadkit._registry import Registry
@@ -74,6 +76,10 @@ class Runner(ABC):
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Bring the end about; see ``Lifecycle``."""
 
+    @abstractmethod
+    def _threads_of(self, entries: Iterable[Entry]) -> list[threading.Thread]:
+        """Return the threads that these components have at this moment."""
+
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until a stop has been asked for.
 
@@ -128,7 +134,7 @@ class Runner(ABC):
             if not self._condition.wait_until(lambda: self._state is not ComponentState.STARTING, deadline):
                 return False
         intake = self._registry.stages(Phase.INTAKE)
-        if any(threading.current_thread() in entry.threads() for stage in intake for entry in stage):
+        if threading.current_thread() in self._threads_of(itertools.chain.from_iterable(intake)):
             raise WouldBlock("quiet()", f"a thread of the intake of lifecycle {self.name!r}", "stop()")
         self._is_quiet = True
         self._observers.emit(QuietRequested(component=self.name))

@@ -113,43 +113,6 @@ class Condition:
             open_gate(gate)
 
 
-def call_within(clock: Clock, call: Callable[[], object], deadline: float | None, name: str) -> bool:
-    """Call user code that may hang, in a thread of its own, and give it up at the deadline.
-
-    Args:
-        clock: what the deadline is of.
-        call: what to call.
-        deadline: until when; None is no limit.
-        name: the thread's name.
-
-    Returns:
-        True when it has returned; False where the deadline came first. Its thread cannot be ended from outside.
-
-    Raises:
-        BaseException: whatever it raised in time.
-    """
-    condition = Condition(clock)
-    outcome: list[BaseException | None] = []  # guarded by the condition
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            call()
-        except BaseException as raised:  # handed to the caller
-            error = raised
-        with condition:
-            outcome.append(error)
-            condition.notify_all()
-
-    clock.spawn(run, name)
-    with condition:
-        if not condition.wait_until(lambda: bool(outcome), deadline):
-            return False
-    if outcome[0] is not None:
-        raise outcome[0]
-    return True
-
-
 class Bell:
     """Where idle workers wait for work that lies elsewhere; one ring wakes one of them.
 

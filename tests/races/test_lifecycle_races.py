@@ -18,9 +18,14 @@ FEW = 40
 
 
 class Inline(SystemClock):
-    """A clock that runs what should have a thread of its own at once: a scenario has no threads but its workers."""
+    """A clock that runs what should have a thread of its own at once: a scenario has no threads but its workers.
+
+    The thread of an attendant would stay, so that is refused, and the attendant makes its calls where it is asked to.
+    """
 
     def spawn(self, target: Callable[[], None], name: str) -> None:  # type: ignore[override]  # nobody needs it
+        if name.startswith("threadkit-calls"):
+            raise RuntimeError("there are no threads but the workers")
         target()
 
 
@@ -109,6 +114,7 @@ def test_shutdown_against_shutdown(explore: Explore) -> None:
         Scene.shutdown,
         invariant=lambda scene: scene.is_sound() and len(scene.lc.report.components) == 2,
         attempts=FEW,
+        ops=4000,
     )
 
 
