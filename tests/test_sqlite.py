@@ -701,6 +701,7 @@ def test_a_claimed_job_is_put_back(path):
     with new_queue(path, workers=0) as queue:
         queue.declare("work")
         one, other = queue.submit_many("work", [1, 2])
+        store._answer()
         first = store.claim()
         assert first.id == one.id
         store.check(first)
@@ -1015,6 +1016,7 @@ def test_a_job_in_hand_is_put_back(path):
     store.settle(first, JobState.COMPLETED, 1.0)
     assert other.claim() is None
     store.unclaim()
+    other._answer()
     assert other.claim().id == second.id
     assert other.counts()[JobState.PENDING] == 1
     store.unclaim()

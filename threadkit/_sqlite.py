@@ -143,6 +143,8 @@ class SQLiteStore(View):
         for line in (self._handed, self._front):
             with contextlib.suppress(IndexError):
                 return line.popleft()
+        if not self.has_ready():  # as was found when the job before this one was settled
+            return None
         names = self._names()
         try:
             claimed = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.claim(tx, *names))
