@@ -116,6 +116,16 @@ def test_room_is_counted():
     assert room.taken() == 4
 
 
+def test_who_tells_a_room_waits_for_nobody():
+    """The store's leader goes on though somebody has the room's lock; what it told is noted by the next who takes."""
+    room = Room(SYSTEM_CLOCK, 2, 2)
+    with room._lock:
+        Background(lambda: room.update(0, 0)).result()
+        assert room.taken() == 2
+    assert room.take_now()
+    assert room.taken() == 1
+
+
 def test_one_step_that_is_at_fault_does_not_hurt_the_others(tmp_path):
     """Of several steps in one transaction one that SQLite refuses is told so; the others are done."""
     store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
