@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 
 import pytest
 from helpers import PATIENCE, Background, Gate
@@ -161,30 +160,30 @@ def _closed():
 def test_an_interrupt_within_a_transaction(tmp_path):
     """Ctrl-C within a transaction undoes it; just after the commit it undoes nothing, and all are told."""
     store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
-    with WorkQueue(workers=0, store=store) as queue:
-        queue.declare("work")
-        file = store._file
+    queue = WorkQueue(workers=0, store=store)  # not started: else it would strike whichever of its threads writes
+    queue.declare("work")
+    file = store._file
 
-        def interrupted(tx) -> None:
-            tx.execute("UPDATE tally SET failed = 99")
-            raise KeyboardInterrupt
+    def interrupted(tx) -> None:
+        tx.execute("UPDATE tally SET failed = 99")
+        raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            file.run(interrupted)
-        assert queue.stats().failed == 0
-        commit, here = file._commit, threading.get_ident()
+    with pytest.raises(KeyboardInterrupt):
+        file.run(interrupted)
+    assert queue.stats().failed == 0
+    commit = file._commit
 
-        def struck(tx) -> None:
-            commit(tx)
-            if threading.get_ident() == here:  # the timer's thread looks at the file as well
-                file._commit = commit
-                raise KeyboardInterrupt
+    def struck(tx) -> None:
+        file._commit = commit
+        commit(tx)
+        raise KeyboardInterrupt
 
-        file._commit = struck
-        with pytest.raises(KeyboardInterrupt):
-            queue.submit("work", 1)
-        assert queue.stats().submitted == 1
-        assert queue.submit("work", 2).state == "pending"
+    file._commit = struck
+    with pytest.raises(KeyboardInterrupt):
+        queue.submit("work", 1)
+    assert queue.stats().submitted == 1
+    assert queue.submit("work", 2).state == "pending"
+    queue.stop()
     connection = sqlite3.connect(tmp_path / "jobs.db")
     assert connection.execute("SELECT count(*) FROM job").fetchone() == (2,)
     connection.close()
