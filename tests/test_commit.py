@@ -226,3 +226,37 @@ def test_a_finalizer_that_strikes_within_is_refused(book, commits):
 
     commits.run(work)
     assert book.committed == [["outer"]]
+
+
+def test_a_finalizer_that_strikes_before_its_thread_leads(commits, book, monkeypatch):
+    """A call that a finalizer makes while its thread waits with another is the one that leads, and writes both."""
+    book.held = True
+    leader = Background(lambda: commits.run(line("leader")))
+    book.reached.pass_through()
+    wait = commits._await
+
+    def struck(piece):  # the outer call has brought its piece by then
+        monkeypatch.undo()
+        opener = Background(lambda: (wait_until(commits, 2), book.goes_on.open()))
+        assert commits.run(line("inner")) == "inner"
+        opener.result()
+        return wait(piece)
+
+    monkeypatch.setattr(commits, "_await", struck)
+    assert commits.run(line("outer")) == "outer"
+    leader.result()
+    assert book.committed == [["leader"], ["outer", "inner"]]
+
+
+def test_a_leader_that_is_interrupted_before_it_writes(commits, book, monkeypatch):
+    """An interrupt that strikes before a piece is written takes it back."""
+
+    def struck(take, pieces) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commits, "_write", struck)
+    with pytest.raises(KeyboardInterrupt):
+        commits.run(line("lost"))
+    monkeypatch.undo()
+    assert commits.run(line("next")) == "next"
+    assert book.committed == [["next"]]

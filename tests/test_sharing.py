@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
+import subprocess
+import sys
 
 import pytest
 from helpers import PATIENCE, Background, Gate
 
-from threadkit import StoreError, WorkQueue, stores
+from threadkit import StoreError, WorkQueue, _jobfile, stores
 from threadkit import _fork as fork
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._owners import LockFile
@@ -24,14 +25,15 @@ def test_a_bell_is_heard(tmp_path):
     heard = Gate()
     bell = Doorbell(path)
     bell.listen("test-bell", heard.open)
-    assert ring(path)
+    ring(path)
     heard.pass_through()
     bell.close()
-    assert not ring(path)
+    ring(path)
+    assert not (tmp_path / "bell").exists()
 
 
 def test_a_bell_that_nobody_answers(tmp_path):
-    """A pipe that is full has rung already; a file that is no pipe is left alone; and one that nobody reads is told."""
+    """A pipe that is full has rung already; a file that is no pipe is left alone; and one that nobody reads is, too."""
     path = str(tmp_path / "bell")
     bell = Doorbell(path)
     try:
@@ -39,13 +41,14 @@ def test_a_bell_that_nobody_answers(tmp_path):
             os.write(bell._outside, bytes(4096))
     except BlockingIOError:
         pass
-    assert ring(path)
+    ring(path)
     bell.close()
     (tmp_path / "file").write_text("mine")
-    assert not ring(str(tmp_path / "file"))
+    ring(str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "mine"
     os.mkfifo(path)
-    assert not ring(path)
+    ring(path)
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def test_a_full_bell_can_be_closed(tmp_path):
@@ -112,6 +115,16 @@ def test_room_is_counted():
     assert room.taken() == 4
 
 
+def test_who_tells_a_room_waits_for_nobody():
+    """The store's leader goes on though somebody has the room's lock; what it told is noted by the next who takes."""
+    room = Room(SYSTEM_CLOCK, 2, 2)
+    with room._lock:
+        Background(lambda: room.update(0, 0)).result()
+        assert room.taken() == 2
+    assert room.take_now()
+    assert room.taken() == 1
+
+
 def test_one_step_that_is_at_fault_does_not_hurt_the_others(tmp_path):
     """Of several steps in one transaction one that SQLite refuses is told so; the others are done."""
     store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
@@ -141,31 +154,110 @@ def test_one_step_that_is_at_fault_does_not_hurt_the_others(tmp_path):
 def test_an_interrupt_within_a_transaction(tmp_path):
     """Ctrl-C within a transaction undoes it; just after the commit it undoes nothing, and all are told."""
     store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
-    with WorkQueue(workers=0, store=store) as queue:
-        queue.declare("work")
-        file = store._file
+    queue = WorkQueue(workers=0, store=store)  # not started: else it would strike whichever of its threads writes
+    queue.declare("work")
+    file = store._file
 
-        def interrupted(tx) -> None:
-            tx.execute("UPDATE tally SET failed = 99")
-            raise KeyboardInterrupt
+    def interrupted(tx) -> None:
+        tx.execute("UPDATE tally SET failed = 99")
+        raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            file.run(interrupted)
-        assert queue.stats().failed == 0
-        commit, here = file._commit, threading.get_ident()
+    with pytest.raises(KeyboardInterrupt):
+        file.run(interrupted)
+    assert queue.stats().failed == 0
+    commit = file._commit
 
-        def struck(tx) -> None:
-            commit(tx)
-            if threading.get_ident() == here:  # the timer's thread looks at the file as well
-                file._commit = commit
-                raise KeyboardInterrupt
+    def struck(tx) -> None:
+        file._commit = commit
+        commit(tx)
+        raise KeyboardInterrupt
 
-        file._commit = struck
-        with pytest.raises(KeyboardInterrupt):
-            queue.submit("work", 1)
-        assert queue.stats().submitted == 1
-        assert queue.submit("work", 2).state == "pending"
+    file._commit = struck
+    with pytest.raises(KeyboardInterrupt):
+        queue.submit("work", 1)
+    assert queue.stats().submitted == 1
+    assert queue.submit("work", 2).state == "pending"
+    queue.stop()
     connection = sqlite3.connect(tmp_path / "jobs.db")
     assert connection.execute("SELECT count(*) FROM job").fetchone() == (2,)
     connection.close()
     assert queue.join(PATIENCE)
+
+
+HOLDER = """
+import fcntl, sys
+lock = open(sys.argv[1], "wb")
+fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_that_another_process_holds(tmp_path):
+    """A new owner whose lock another process holds, as in a copy's lock file, is refused; nothing stays open."""
+    path = tmp_path / "jobs.db"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, f"{path}-lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(StoreError, match="lock of a new owner"):
+        WorkQueue(store=stores.SQLiteStore(path))
+    holder.communicate()
+    assert not LockFile.is_open(f"{path}-lock")
+    WorkQueue(store=stores.SQLiteStore(path)).stop()
+
+
+def test_a_fork_waits_until_no_file_is_in_use(tmp_path):
+    """Whoever forks waits for a transaction, and for a look into the file, and holds nothing while it waits."""
+    store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
+    with WorkQueue(workers=0, store=store) as queue:
+        queue.declare("work")
+        reached, waits, goes_on, holds = Gate(), Gate(), Gate(), Gate()
+        reading = store._file.reading
+
+        class Watched:
+            release = reading.release
+            __enter__ = staticmethod(reading.__enter__)
+            __exit__ = staticmethod(reading.__exit__)
+
+            def acquire(self, *, blocking: bool) -> bool:
+                if blocking:
+                    waits.open()
+                return reading.acquire(blocking)
+
+        store._file.reading = Watched()
+
+        def read() -> None:
+            with reading:
+                reached.open()
+                goes_on.pass_through()
+
+        def fork() -> None:
+            _jobfile._hold_still()
+            holds.open()
+            _jobfile._go_on()
+
+        reader = Background(read)
+        reached.pass_through()
+        forking = Background(fork)
+        waits.pass_through()
+        assert queue.submit("work", 1).state == "pending"  # the transaction is free meanwhile
+        assert not holds.is_open()
+        goes_on.open()
+        reader.result()
+        forking.result()
+        assert queue.submit("work", 2).state == "pending"
+
+
+def test_a_step_that_was_posted_and_cannot_be_done(tmp_path, caplog):
+    """What nobody waits for and cannot be done is told to the log, and not tried for ever."""
+    store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
+    with WorkQueue(workers=0, store=store) as queue:
+
+        def break_down(_: object) -> None:
+            raise UnicodeError("half a character")
+
+        store._file.post(break_down)
+        assert queue.stats().submitted == 0
+        assert not store._file.is_anything_posted()
+    assert "half a character" in caplog.text

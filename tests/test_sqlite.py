@@ -9,8 +9,9 @@ import stat
 import threading
 from pathlib import Path
 
+import attrs
 import pytest
-from helpers import HOST, PATIENCE, Blocker, Gate
+from helpers import HOST, PATIENCE, Background, Blocker, Gate
 
 from threadkit import (
     Closed,
@@ -26,11 +27,16 @@ from threadkit import (
     StoreFormatError,
     StoreLocked,
     WorkQueue,
+    _sqlite,
+    _sqlite_file,
+    _sqlite_steps,
     backoff,
     events,
     stores,
 )
+from threadkit._clock import SYSTEM_CLOCK, closed_gate
 from threadkit._jobfile import JobFile
+from threadkit._records import JobRecord
 from threadkit.testing import VirtualClock
 
 
@@ -695,6 +701,7 @@ def test_a_claimed_job_is_put_back(path):
     with new_queue(path, workers=0) as queue:
         queue.declare("work")
         one, other = queue.submit_many("work", [1, 2])
+        store._answer()
         first = store.claim()
         assert first.id == one.id
         store.check(first)
@@ -888,3 +895,393 @@ def test_no_step_goes_through_all_rows(path):
     assert plans
     scans = {(statement, plan) for statement, plan in plans if plan.startswith("SCAN") and "job" in plan}
     assert not {each for each in scans if "INDEX" not in each[1]}
+
+
+# -- what happens in between ------------------------------------------------------------------------------------------
+
+
+def record_of(number: int, name: str = "work") -> JobRecord:
+    return JobRecord(f"x-{number}", number, name, number, 0.0)
+
+
+def opened(path, *, idle: int = 0, may_begin=lambda: True, news=lambda: None, **options) -> stores.SQLiteStore:
+    """Return a store without a queue."""
+    store = stores.SQLiteStore(path, "process", patience=0, **options)
+    told: list[Exception | None] = []
+    store.open(10, attrs.evolve(HOST, idle=lambda: idle, may_begin=may_begin, news=news, trouble=told.append))
+    store.serve(frozenset({"work"}), frozenset({"narrow"}))
+    store.told = told
+    return store
+
+
+def lock(path) -> sqlite3.Connection:
+    """Hold a file locked until the connection that is returned is closed."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_a_claim_that_is_not_noted_yet_keeps_the_file_open(path):
+    """A file stays open, and its owner alive, while a job has been begun that no thread has noted so far."""
+    store = opened(path)
+    record = record_of(1)
+    store.add(record)
+    claimed = store._file.run(lambda tx: _sqlite_steps.claim(tx, ("work",), ()))
+    store.close()
+    assert store._file.is_open
+    assert store.claim() is None
+    assert store._take(claimed) is record
+    assert store.settle(record, JobState.COMPLETED, 1.0) is JobState.COMPLETED
+    assert not store._file.is_open
+
+
+def test_nothing_begins_once_the_store_is_closed(path):
+    """A store that has been closed gives no job to anybody, and says so without an error."""
+    store = opened(path)
+    one, other, third = record_of(1), record_of(2), record_of(3, "narrow")
+    for record in (one, other, third):
+        store.add(record)
+    assert store.claim() is one
+    assert store.claim() is other
+    assert store.claim() is third
+    store.close()
+    assert store._file.is_open
+    assert not store.move(third, JobState.PENDING, JobState.RUNNING)
+    assert store.settle(one, JobState.COMPLETED, 1.0) is JobState.COMPLETED
+    store._pause()
+    assert store.tend()[0] == []
+    assert store.settle(other, JobState.COMPLETED, 1.0) is JobState.COMPLETED
+    assert not store._file.is_open
+    assert store.claim() is None
+    assert not store.move(third, JobState.PENDING, JobState.RUNNING)
+    assert store.counts()[JobState.PENDING] == 1
+
+
+def test_a_job_that_is_handed_over_as_the_store_closes(path):
+    """A job that was begun for an idle worker as it was submitted is put back when the store closes at that moment."""
+    store = opened(path, idle=1, may_begin=lambda: setattr(store, "_is_closing", True) or True)
+    record = record_of(1)
+    store.add(record)
+    assert record.state is JobState.PENDING
+    assert (store.counts()[JobState.PENDING], store.counts()[JobState.RUNNING]) == (1, 0)
+    store.close()
+
+
+def test_a_job_that_is_handed_over_to_nobody(path):
+    """A job that was begun for an idle worker is put back when that may not begin one, and when the store closes."""
+    begins = True
+    store = opened(path, idle=1, may_begin=lambda: begins)
+    record = record_of(1)
+    store.add(record)
+    assert record.state is JobState.RUNNING
+    begins = False
+    store.unclaim()
+    assert (record.state, record.attempts) == (JobState.PENDING, 0)
+    begins = True
+    other = record_of(2)
+    store._pending = 0
+    store.remove(record)
+    store.add(other)
+    assert other.state is JobState.RUNNING
+    store.close()
+    assert other.state is JobState.PENDING
+    assert not store._file.is_open
+
+
+def test_a_claimed_job_that_was_cancelled_meets_its_fate(path):
+    """A job that was claimed ahead and cancelled since ends as it is put back, and the next look tells of it."""
+    store = opened(path)
+    one, other = record_of(1), record_of(2)
+    store.add(one)
+    store.add(other)
+    assert store.claim() is one
+    store.check(one)
+    store.settle(one, JobState.COMPLETED, 1.0)
+    assert other.state is JobState.RUNNING
+    assert store.condemn(other, JobState.CANCELLED, "was cancelled")
+    store.unclaim()
+    assert (other.state, other.why) == (JobState.CANCELLED, "was cancelled")
+    assert store.tend()[0] == [other]
+    store.close()
+
+
+def test_a_job_in_hand_is_put_back(path):
+    """A job that was claimed ahead, and whose handler has limits, is free for others again when it is put back."""
+    store, other = opened(path), opened(path)
+    first, second = record_of(1), record_of(2, "narrow")
+    store.add(first)
+    store.add(second)
+    assert store.claim() is first
+    store.check(first)
+    store.settle(first, JobState.COMPLETED, 1.0)
+    assert other.claim() is None
+    store.unclaim()
+    other._answer()
+    assert other.claim().id == second.id
+    assert other.counts()[JobState.PENDING] == 1
+    store.unclaim()
+    other.unclaim()
+    store.close()
+    other.close()
+
+
+def test_a_job_in_hand_that_was_cancelled_is_not_put_back(path):
+    """A job that was claimed ahead, and cancelled by another before it began, stays cancelled."""
+    store = opened(path)
+    first, second = record_of(1), record_of(2, "narrow")
+    store.add(first)
+    store.add(second)
+    assert store.claim() is first
+    store.check(first)
+    store.settle(first, JobState.COMPLETED, 1.0)
+    assert store.move(second, JobState.PENDING, JobState.CANCELLED, 1.0)
+    store.unclaim()
+    assert second.state is JobState.CANCELLED
+    store.close()
+
+
+def test_a_pause_ends_with_the_store(path):
+    """Who waits until the file can be written goes on at once when the store is closed."""
+    store = opened(path)
+    store._next_pause = 1000.0
+    paused = Background(store._pause)
+    while not store._pauses:
+        SYSTEM_CLOCK.park(closed_gate(), SYSTEM_CLOCK.monotonic() + 0.001)
+    store.close()
+    paused.result()
+
+
+def test_a_submitter_runs_what_it_has_not_waited_for(path):
+    """A job that was submitted without waiting can be run by its submitter at once, where there is no room."""
+    ran = []
+    with new_queue(path, "eventual", workers=0, maxsize=1, on_full="caller_runs") as queue:
+        queue.handler("work")(ran.append)
+        queue.submit("work", 1)
+        queue.stats()
+        assert queue.submit("work", 2).state is JobState.COMPLETED
+    assert ran == [2]
+
+
+def test_a_job_that_cannot_be_put_back(path):
+    """A job that was claimed ahead is run again after the end where the file cannot be written as its store closes."""
+    store = opened(path)
+    one, other = record_of(1), record_of(2)
+    store.add(one)
+    store.add(other)
+    assert store.claim() is one
+    store.check(one)
+    store.settle(one, JobState.COMPLETED, 1.0)
+    locked = lock(path)
+    store.close()
+    store.unclaim()
+    locked.close()
+    assert other.state is JobState.RUNNING
+    store._file.close()
+    store._file._dispose()  # the process ends
+    again = opened(path)
+    assert again.claim().id == other.id
+    again.close()
+
+
+def test_a_locked_file_refuses_what_users_ask_for(path):
+    """While another program holds the file a cancel is refused, and a job that its submitter would run waits."""
+    store = opened(path)
+    running, waiting = record_of(1), record_of(2)
+    store.add(running)
+    assert store.claim() is running
+    store.add(waiting)
+    locked = lock(path)
+    with pytest.raises(StoreLocked):
+        store.condemn(running, JobState.CANCELLED, "was cancelled")
+    assert not store.move(waiting, JobState.PENDING, JobState.RUNNING)
+    assert store.condemn(running, JobState.PENDING, "was interrupted")
+    assert not store.condemn(running, JobState.PENDING, "was interrupted")
+    store._answer()
+    locked.close()
+    assert store.tend()[0] == []
+    assert [type(error) for error in store.told] == [StoreLocked, type(None)]
+    assert store.settle(running, JobState.COMPLETED, 1.0) is JobState.PENDING
+    store.unclaim()
+    assert store.counts()[JobState.PENDING] == 2
+    store.close()
+
+
+def test_an_observer_that_fails_keeps_no_bell_from_ringing(path, caplog):
+    """What goes wrong as a process is told of others is told to the log, and the next ring is heard."""
+
+    def fail() -> None:
+        raise LookupError("nobody there")
+
+    store = opened(path, news=fail)
+    store._answer()
+    assert "nobody there" in caplog.text
+    store.close()
+
+
+def test_an_owner_that_lives_is_not_rescued_from(path):
+    """Of two that look whether an owner is dead the second sees that it is alive, or has been taken care of."""
+    store = opened(path)
+    assert store._file.run(lambda tx: store._rescue_some(store._file.owner, tx)) == ([], False)
+    store.close()
+
+
+def test_many_jobs_of_a_dead_process(path, monkeypatch):
+    """The jobs of a dead process are taken over a few at a time."""
+    monkeypatch.setattr(_sqlite_steps, "_BATCH", 1)
+    leave_behind(path, "crashes = 0")
+    with new_queue(path, workers=0) as queue:
+        assert queue.stats().pending == 4
+
+
+def test_a_job_that_somebody_else_took_first(path):
+    """A job that another process has ended meanwhile does not begin here."""
+    one, other = opened(path), opened(path)
+    record = record_of(1)
+    one.add(record)
+    theirs = other.get(record.id)
+    assert other.move(theirs, JobState.PENDING, JobState.CANCELLED, 1.0)
+    assert not one.move(record, JobState.PENDING, JobState.RUNNING)
+    assert record.state is JobState.CANCELLED
+    one.close()
+    other.close()
+
+
+def test_an_older_look_does_not_undo_a_younger_one(path):
+    """What is known of a job never goes back, and one that has ended stays so when it is forgotten."""
+    store = opened(path)
+    record = record_of(1)
+    store.add(record)
+    assert store.claim() is record
+    store._known.settle(record, JobState.COMPLETED, 1, "", 1.0)
+    assert record.state is JobState.RUNNING
+    store.check(record)
+    store.settle(record, JobState.COMPLETED, 1.0)
+    store._file.run(lambda tx: tx.execute("DELETE FROM job"))
+    store.refresh(record)
+    assert record.state is JobState.COMPLETED
+    store.close()
+
+
+def test_a_payload_that_cannot_be_read_and_is_gone(path):
+    """A job whose payload cannot be read is no dead letter where it has ended meanwhile."""
+
+    class Gone:
+        def encode(self, value):
+            return value
+
+        def decode(self, data):
+            store._file.run(lambda tx: tx.execute("UPDATE job SET state = 7, owner = NULL"))
+            raise ValueError(data)
+
+    store = opened(path, codec=Gone())
+    store.add(record_of(1, "narrow"))
+    assert store.claim() is None
+    assert store.tend()[0] == []
+    store.close()
+
+
+def test_jobs_in_hand_are_bounded(path, monkeypatch):
+    """Where enough jobs are held by the limits of their handlers only jobs of others are claimed."""
+    monkeypatch.setattr(_sqlite, "_MOST_HELD", 1)
+    store = opened(path)
+    for number, name in enumerate(["narrow", "narrow", "work"]):
+        store.add(record_of(number, name))
+    assert [store.claim().id for _ in range(2)] == ["x-0", "x-2"]
+    assert store.claim() is None
+    store.settle(store.get("x-2"), JobState.COMPLETED, 1.0)
+    store.close()
+
+
+def test_eventual_submits_are_bounded(path, monkeypatch):
+    """Who submits without waiting waits after so many; and what was submitted a moment ago can be cancelled."""
+    monkeypatch.setattr(_sqlite, "_MOST_POSTED", 2)
+    with new_queue(path, "eventual", workers=0) as queue:
+        queue.declare("work")
+        jobs = [queue.submit("work", number) for number in range(3)]
+        assert not queue._store._file.is_anything_posted()
+        last = queue.submit("work", 3)
+        assert last.cancel()
+        assert (jobs[0].state, last.state) == (JobState.PENDING, JobState.CANCELLED)
+
+
+def test_meta_that_cannot_be_kept(path, caplog):
+    """A job whose meta is no JSON completes all the same, without it, and the log tells."""
+    with new_queue(path) as queue:
+
+        @queue.handler
+        def work(payload, ctx):
+            meta = queue.get(ctx.job_id).meta
+            meta["self"] = meta
+
+        job = queue.submit(work)
+        assert job.wait(PATIENCE)
+        assert job.state is JobState.COMPLETED
+    assert f"the meta of job {job.id} cannot be kept" in caplog.text
+
+
+def test_a_cancelled_job_without_a_context(path):
+    """A job that another queue cancels, and whose handler asked for no context, ends as cancelled."""
+    blocker = Blocker()
+    with new_queue(path) as one, new_queue(path, workers=0) as other:
+        one.handler("work")(lambda payload: blocker())
+        job = one.submit("work")
+        blocker.wait_until_called()
+        assert other.cancel(job.id)
+        one._on_news()
+        blocker.let_go()
+        assert isinstance(job.exception(PATIENCE), JobCancelled)
+
+
+def test_a_stop_in_the_middle_of_a_batch(path, monkeypatch):
+    """Where a queue is stopped while many jobs are submitted at once they are taken back, and the caller is told."""
+    queue = new_queue(path, workers=0)
+    queue.declare("work")
+    add_all = queue._store.add_all
+
+    def add_and_stop(jobs):
+        add_all(jobs)
+        queue._closing = True
+
+    monkeypatch.setattr(queue._store, "add_all", add_and_stop)
+    with pytest.raises(Closed):
+        queue.submit_many("work", [1, 2])
+    assert queue.stats().submitted == 0
+    queue.stop()
+    assert queue.join(PATIENCE)
+
+
+def test_a_file_that_is_not_there(path):
+    """A link that leads nowhere, and a folder in which nothing can be made, are refused with their names."""
+    path.symlink_to(path.with_name("nowhere"))
+    with pytest.raises(StoreError, match="cannot be read"):
+        new_queue(path)
+
+
+def test_a_file_that_cannot_be_made(path, monkeypatch):
+    """Where SQLite cannot make a file nothing is left of it."""
+    monkeypatch.setattr(_sqlite_file, "CREATE", "nonsense;")
+    with pytest.raises(StoreError, match="nonsense"):
+        new_queue(path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "advice"),
+    [
+        (sqlite3.SQLITE_BUSY, StoreLocked, "close that"),
+        (sqlite3.SQLITE_CORRUPT, StoreFormatError, "restore it from a copy"),
+        (sqlite3.SQLITE_NOTADB, StoreFormatError, "restore it from a copy"),
+        (sqlite3.SQLITE_FULL, StoreError, "free some space"),
+        (sqlite3.SQLITE_READONLY, StoreError, "must be writable"),
+        (sqlite3.SQLITE_IOERR, StoreError, "system's log"),
+        (sqlite3.SQLITE_MISUSE, StoreError, "in a word"),
+    ],
+)
+def test_an_error_of_sqlite_says_what_to_do(code, kind, advice):
+    """Each error of SQLite's becomes one of ours that names the file, and tells how to go on."""
+    error = sqlite3.OperationalError("in a word")
+    error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_SOMETHING"
+    told = _sqlite_file.explained(error, "/jobs.db")
+    assert type(told) is kind
+    assert "/jobs.db" in str(told)
+    assert advice in str(told)

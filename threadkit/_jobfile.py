@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from threadkit import _fork, _sqlite_file
 from threadkit._commit import GroupCommit, Piece
 from threadkit._errors import Closed, StoreError, ThreadkitError
+from threadkit._observe import logger
 from threadkit._owners import LockFile
 from threadkit._transaction import Transaction
 from threadkit._wakeup import Doorbell, ring
@@ -163,6 +164,8 @@ class JobFile:
         for piece in pieces:
             piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
             piece.is_done = piece.gate is not None or not is_the_files  # what was posted is tried again
+            if piece.is_done and piece.gate is None:
+                logger.error("job store %r could not do what nobody waited for", self.path, exc_info=piece.error)
 
     def _begin(self) -> Transaction:
         if not self.is_open:

@@ -77,8 +77,7 @@ class SQLiteStore(View):
             )
         except BaseException:
             self._known.forget(record)
-            if self._room is not None:
-                self._room.update(None, 1)
+            self._room.update(None, 1)
             raise
         if not seq:
             self._known.forget(record)
@@ -106,8 +105,7 @@ class SQLiteStore(View):
         except BaseException:
             for record in batch:
                 self._known.forget(record)
-            if self._room is not None:
-                self._room.update(None, len(batch))
+            self._room.update(None, len(batch))
             raise
         for record, seq in zip(batch, places, strict=True):
             self._known.place(record, seq)
@@ -145,6 +143,8 @@ class SQLiteStore(View):
         for line in (self._handed, self._front):
             with contextlib.suppress(IndexError):
                 return line.popleft()
+        if not self.has_ready():  # as was found when the job before this one was settled
+            return None
         names = self._names()
         try:
             claimed = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.claim(tx, *names))
@@ -169,6 +169,8 @@ class SQLiteStore(View):
         record, hand.job = hand.job, None
         if record is not None:
             self._put_back(record)
+        if not self._host.may_begin():
+            self._put_back_handed()
 
     def has_ready(self) -> bool:
         """Return whether there may be a job in the line."""
@@ -306,12 +308,11 @@ class SQLiteStore(View):
         failure.__cause__ = error
 
         def step(tx: Transaction) -> Row | None:
-            row = tx.row("seq = ?", seq)
-            if row is None:
+            row = tx.row("seq = ? AND owner = ?", seq, tx.owner)
+            if row is None:  # it has expired, or was cancelled
                 return None
             told = JobError(row["attempts"], self._host.clock().now(), failure)
-            _sqlite_steps.spoil(tx, seq, pack_errors((*unpack_errors(row["errors"], ()), told)))
-            return tx.row("seq = ?", seq)
+            return _sqlite_steps.spoil(tx, row, pack_errors((*unpack_errors(row["errors"], ()), told)))
 
         row = self._insist(step)
         if row is not None:

@@ -74,10 +74,6 @@ class Known:
         """Return those that run here, or are in hand here."""
         return list(self._mine.copy().values())
 
-    def find(self, job_id: str) -> JobRecord | None:
-        """Return a job that is in memory."""
-        return self._by_id.get(job_id)
-
     def enter(self, record: JobRecord) -> None:
         """Know a job whose row is about to be written, so that whoever claims it finds the same object."""
         with self.lock:

@@ -174,17 +174,17 @@ def begin(tx: Transaction, seq: int) -> Row | None:
 
 def unclaim(tx: Transaction, seq: int) -> Row | None:
     """Put a job back that was claimed, and not begun; one that has been condemned since meets its fate."""
-    found = tx.execute(
-        "UPDATE job SET state = 1, owner = NULL, attempts = attempts - 1, rev = rev + 1"
-        f" WHERE seq = ? AND state = 2 AND owner = ? AND fate IS NULL RETURNING {ALL}",
-        (seq, tx.owner),
-    ).fetchall()
-    if found:
-        tx.count(RUNNING, PENDING)
-        tx.fill_line()
-        return as_row(found[0])
-    if tx.row("seq = ? AND state = 2 AND owner = ?", seq, tx.owner) is not None:
+    row = tx.row("seq = ? AND owner = ?", seq, tx.owner)
+    if row is not None and row["fate"] is not None:
         _meet_fate(tx, seq, (None, None, None, None, None, 0.0, ""))
+    elif row is not None:
+        before = state_at(row["state"])  # PENDING if it was in hand only
+        tx.execute(
+            "UPDATE job SET state = 1, owner = NULL, attempts = attempts - ?, rev = rev + 1 WHERE seq = ?",
+            (before is RUNNING, seq),
+        )
+        tx.count(before, PENDING)
+        tx.fill_line()
     return tx.row("seq = ?", seq)
 
 
@@ -256,13 +256,12 @@ def _meet_fate(tx: Transaction, seq: int, what: tuple[Any, ...]) -> tuple[JobSta
     return after, found[0][0], why
 
 
-def spoil(tx: Transaction, seq: int, errors: str | None) -> None:
-    """Make a dead letter of a job that has been claimed, and cannot be run."""
-    found = tx.execute("SELECT state FROM job WHERE seq = ? AND owner = ?", (seq, tx.owner)).fetchone()
-    if found is not None:
-        tx.execute(f"{_FINISH}, errors = ? WHERE seq = ?", (FAILED.column, tx.now, tx.next_turn(), "", errors, seq))
-        tx.count(state_at(found[0]), FAILED)
-        tx.news = True
+def spoil(tx: Transaction, row: Row, errors: str | None) -> Row | None:
+    """Make a dead letter of a job that this process has claimed, and cannot run."""
+    tx.execute(f"{_FINISH}, errors = ? WHERE seq = ?", (FAILED.column, tx.now, tx.next_turn(), "", errors, row["seq"]))
+    tx.count(state_at(row["state"]), FAILED)
+    tx.news = True
+    return tx.row("seq = ?", row["seq"])
 
 
 def revive(tx: Transaction, seq: int) -> Row | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import threading
 from collections import deque
@@ -80,10 +81,10 @@ class Upkeep:
         self._front: deque[JobRecord] = deque()  # jobs in hand that their limits let go
         self._is_line_filled = True  # whether to look for a job is worth it
         self._pending = self._waiting = 0
-        self._room: Room | None = None
+        self._room = Room(host.clock(), math.inf, 0)  # until room() is called
         self._is_listening = False
         self._is_closing = False
-        self._in_trouble = False  # guarded by the lock of _known, with the one below
+        self._trouble: deque[Exception] = deque(maxlen=1)  # guarded by the lock of _known, with the one below
         self._next_pause = _FIRST_PAUSE
         self._pauses: deque[Gate] = deque()  # gates of those who wait for the file to work again
         self._file = JobFile(
@@ -105,10 +106,8 @@ class Upkeep:
             return
         self._is_closing = True
         while self._pauses:
-            try:
+            with contextlib.suppress(IndexError):  # the last one has just gone on by itself
                 open_gate(self._pauses.popleft())
-            except IndexError:  # somebody else has just woken the last one
-                break
         self._put_back_handed()
         try:
             self._file.run(
@@ -138,7 +137,7 @@ class Upkeep:
     def tend(self) -> tuple[list[JobRecord], float]:
         """Do what is due; see ``DurableStore``."""
         now = self._host.clock().monotonic()
-        if self._is_closing or self._generation != _fork.generation():
+        if self._is_closing:
             return [], now + _LOOK_EVERY
         self._almanac.adjust()
         ended, self._ended = self._ended, []
@@ -193,8 +192,7 @@ class Upkeep:
         elif tx.is_line_filled is not None:
             self._is_line_filled = tx.is_line_filled
         self._waiting = waiting
-        if self._room is not None:
-            self._room.update(waiting, 0 if tx is None else tx.arrived)
+        self._room.update(waiting, 0 if tx is None else tx.arrived)
 
     def _answer(self) -> None:
         """Another process has rung."""
@@ -241,16 +239,17 @@ class Upkeep:
     def _report(self, error: Exception) -> None:
         """Tell of the first error in a row."""
         with self._known.lock:
-            is_known, self._in_trouble = self._in_trouble, True
+            is_known = bool(self._trouble)
+            self._trouble.append(error)
         if not is_known:
             self._host.trouble(error)
 
     def _recover(self) -> None:
-        if self._in_trouble:
-            with self._known.lock:
-                was_in_trouble, self._in_trouble = self._in_trouble, False
-                self._next_pause = _FIRST_PAUSE
-            if was_in_trouble:
+        while self._trouble:
+            with contextlib.suppress(IndexError):  # somebody else has just told
+                with self._known.lock:
+                    self._trouble.pop()
+                    self._next_pause = _FIRST_PAUSE
                 self._host.trouble(None)
 
     def _put_back(self, record: JobRecord) -> None:

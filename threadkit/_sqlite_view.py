@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threadkit import _fork
 from threadkit._records import FINISHED, PENDING, RUNNING, JobRecord, JobState
 from threadkit._sqlite_rows import Place, clean
 from threadkit._sqlite_upkeep import Upkeep
@@ -56,16 +55,13 @@ class View(Upkeep):
         (tally,) = self._file.read("SELECT * FROM tally")
         return dict(zip(JobState, tally, strict=False))
 
-    def refresh(self, record: JobRecord, *, is_mine: bool | None = None) -> bool:
+    def refresh(self, record: JobRecord, *, is_mine: bool | None = None) -> None:
         """Look again at a job; see ``DurableStore``."""
-        if self._generation != _fork.generation():
-            return True
         rows = self._file.read(f"{_SELECT}WHERE id = ?", record.id)
         if rows:
             self._known.learn(as_row(rows[0]), is_mine=is_mine)
         else:
             self._known.lose(record)
-        return bool(rows)
 
     def _first(self, where: str, value: str) -> JobRecord | None:
         rows = self._file.read(_SELECT + where, value)

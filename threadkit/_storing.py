@@ -196,8 +196,8 @@ class DurableStore(JobStore, Protocol):
         """
         ...
 
-    def refresh(self, record: JobRecord) -> bool:
-        """Look again at a job that another process may have changed; return False where it has been forgotten."""
+    def refresh(self, record: JobRecord) -> None:
+        """Look again at a job that another process may have changed; one that has been forgotten is CANCELLED then."""
         ...
 
     def condemned(self) -> list[JobRecord]:

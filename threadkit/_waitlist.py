@@ -176,8 +176,7 @@ class Waitlist(BaseComponent):
         shared = self._shared
         if shared is None or self._generation != _fork.generation() or shared.runs_here(job):
             return False
-        if not shared.refresh(job) and not job._lost and job.state not in FINISHED:
-            job._lost = "ended in another process, and has been forgotten"
+        shared.refresh(job)
         return job.state in FINISHED or bool(job._lost)
 
     # -- where jobs wait ----------------------------------------------------------------------------------------------

@@ -70,21 +70,12 @@ class Doorbell:
         os.close(self._outside)
 
 
-def ring(path: str) -> bool:
-    """Ring the bell of another process; return False where nobody is there to hear it."""
-    try:
+def ring(path: str) -> None:
+    """Ring the bell of another process, if somebody is there to hear it."""
+    with contextlib.suppress(OSError):  # nobody is, or it has rung so often that its pipe is full
         pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
-            return False
-        os.write(pipe, b"!")
-    except BlockingIOError:
-        return True  # it has rung so often that it is full
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(pipe)
+        try:
+            if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                os.write(pipe, b"!")
+        finally:
+            os.close(pipe)

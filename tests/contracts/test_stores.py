@@ -231,6 +231,17 @@ def test_a_dead_letter_is_revived_once(store):
     assert (dead.state, dead.finished, dead.attempts) == (P, None, 0)
 
 
+def test_a_forgotten_dead_letter_stays_dead(store):
+    """A dead letter that the store has forgotten cannot be revived: nobody would find it by its id."""
+    dead = [job() for _ in range(4)]
+    put(store, *dead)
+    for record in dead:
+        end(store, record, JobState.FAILED)
+    assert not store.revive(dead[0])
+    assert store.revive(dead[1])
+    assert store.counts()[JobState.FAILED] == 3
+
+
 def test_a_revived_job_takes_its_key_again(store):
     """A dead letter is revived with its key, unless another job has it by now."""
     dead = job(key="k")

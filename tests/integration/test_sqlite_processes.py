@@ -249,7 +249,7 @@ def test_forks_in_the_middle_of_transactions(path):
         import os, sys, threading
         from threadkit import WorkQueue, stores
 
-        queue = WorkQueue(workers=2, maxsize=float("inf"), store=stores.SQLiteStore(sys.argv[1], "process", patience=2))
+        queue = WorkQueue(workers=2, maxsize=100, store=stores.SQLiteStore(sys.argv[1], "process", patience=2))
         queue.handler("work")(lambda payload: payload)
         queue.start()
         done = threading.Event()
