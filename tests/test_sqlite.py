@@ -34,7 +34,7 @@ from threadkit import (
     events,
     stores,
 )
-from threadkit._clock import SYSTEM_CLOCK, closed_gate
+from threadkit._clock import SYSTEM_CLOCK
 from threadkit._jobfile import JobFile
 from threadkit._records import JobRecord
 from threadkit.testing import VirtualClock
@@ -1046,7 +1046,7 @@ def test_a_pause_ends_with_the_store(path):
     store._next_pause = 1000.0
     paused = Background(store._pause)
     while not store._pauses:
-        SYSTEM_CLOCK.park(closed_gate(), SYSTEM_CLOCK.monotonic() + 0.001)
+        SYSTEM_CLOCK.park(SYSTEM_CLOCK.gate(), SYSTEM_CLOCK.monotonic() + 0.001)
     store.close()
     paused.result()
 
