@@ -974,6 +974,7 @@ def test_a_job_that_is_handed_over_to_nobody(path):
     record = record_of(1)
     store.add(record)
     assert record.state is JobState.RUNNING
+    assert store.has_ready()
     begins = False
     store.unclaim()
     assert (record.state, record.attempts) == (JobState.PENDING, 0)

@@ -262,7 +262,7 @@ def test_forks_in_the_middle_of_transactions(path):
         for thread in threads:
             thread.start()
         codes = []
-        for _ in range(15):
+        for _ in range(8):
             child = os.fork()
             if not child:
                 try:
