@@ -288,18 +288,15 @@ class SQLiteStore(View):
         """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter.
 
         Raises:
-            StoreError: the file cannot be read, and the queue is closed.
+            StoreError: the file cannot be written, and the queue is closed.
         """
-        seq, job_id, payload, rev, attempts, begins = claimed
-        row: Row | None = None
-        if not self._known.expects(job_id, rev):
-            row = self._insist(lambda tx: tx.row("seq = ?", seq))
+        row = claimed.row
         try:
-            if row is not None:
-                return self._known.learn(row, is_mine=True)
-            return self._known.claimed(seq, job_id, rev, payload, attempts, begins=begins)
+            if self._known.expects(row["id"], row["rev"]):  # most of what it says need not be read
+                return self._known.claimed(row, begins=claimed.begins)
+            return self._known.learn(row, is_mine=True)
         except Exception as error:  # the border of user code: a codec
-            self._spoil(seq, error)
+            self._spoil(row["seq"], error)
             return None
 
     def _spoil(self, seq: int, error: Exception) -> None:

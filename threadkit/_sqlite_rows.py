@@ -189,21 +189,22 @@ class Known:
             self._recent.append(record)  # so that it is there for claimed()
             return True
 
-    def claimed(self, seq: int, job_id: str, rev: int, data: Any, attempts: int, *, begins: bool) -> JobRecord:
+    def claimed(self, row: Row, *, begins: bool) -> JobRecord:
         """Return a job that this process has just claimed, and that it knew all of but that; see ``expects()``.
 
         Raises:
             Exception: whatever the codec raises where it cannot read the payload.
         """
-        payload = None if data is None else self._codec.decode(data)
+        payload = None if row["payload"] is None else self._codec.decode(row["payload"])
         with self.lock:
-            record = self._by_id[job_id]
+            record = self._by_id[row["id"]]
             place: Place = record.row
-            place.seq = seq
-            if place.rev < rev:
-                place.rev = rev
+            place.seq = row["seq"]
+            if place.rev < row["rev"]:
+                place.rev = row["rev"]
                 record.state = RUNNING if begins else record.state
-            record.payload, record.attempts = payload, attempts
+            # The row has counted the attempt that is to begin; the job does so when it begins.
+            record.payload, record.attempts = payload, row["attempts"] - begins
             self._keep(record, is_mine=True)
         return record
 

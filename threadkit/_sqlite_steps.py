@@ -108,13 +108,9 @@ def remove(tx: Transaction, seq: int) -> bool:
 
 
 class Claimed(NamedTuple):
-    """What is needed of a row to run its job, where the job is known."""
+    """A job that was claimed."""
 
-    seq: int
-    id: str
-    payload: Any
-    rev: int
-    attempts: int
+    row: Row
     begins: bool  # else it is in hand, until the limits of its handler let it go
 
 
@@ -132,21 +128,24 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
     if best is None:
         tx.is_line_filled = False
         return None
-    seq, name, job_id, payload, rev, attempts = best[2:]
-    begins = name not in limited
+    row = as_row(best[2:])
+    row["owner"] = tx.owner
+    row["rev"] += 1
+    begins = row["name"] not in limited
     if begins:
-        tx.execute(f"{_BEGIN} WHERE seq = ?", (tx.owner, tx.now, seq))
+        tx.execute(f"{_BEGIN} WHERE seq = ?", (tx.owner, tx.now, row["seq"]))
         tx.count(PENDING, RUNNING)
+        row.update(state=RUNNING.column, attempts=row["attempts"] + 1, started=tx.now, expires_at=None)
     else:
-        tx.execute("UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ?", (tx.owner, seq))
-    return Claimed(seq, job_id, payload, rev + 1, attempts, begins)
+        tx.execute("UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ?", (tx.owner, row["seq"]))
+    return Claimed(row, begins)
 
 
 @functools.cache
 def _line_query(names: int) -> str:
     """Return what finds the first in line of so many handlers, with one look into the index for each."""
     one = (
-        "SELECT -priority, turn, seq, name, id, payload, rev, attempts FROM job"
+        f"SELECT -priority, turn, {ALL} FROM job"
         " WHERE name = ? AND state = 1 AND owner IS NULL AND (expires_at IS NULL OR expires_at > ?)"
         " ORDER BY priority DESC, turn LIMIT 1"
     )
