@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 
+import pytest
 from helpers import Blocker
 
 from threadkit import Lifecycle, ManagedThread
@@ -71,3 +74,17 @@ def test_threads_that_are_not_alive_have_no_stack() -> None:
     ended.start()
     ended.join()
     assert stacks_of([ended, threading.Thread(target=int)]) == {}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_collection_meanwhile(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage is not collected while the interpreter writes frames down; afterwards that is as it was."""
+    frames, seen = sys._current_frames(), list[bool]()
+    monkeypatch.setattr(sys, "_current_frames", lambda: seen.append(gc.isenabled()) or frames)
+    if not enabled:
+        gc.disable()
+    try:
+        stacks_of([])
+        assert (seen, gc.isenabled()) == ([False], enabled)
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import traceback
@@ -18,8 +19,23 @@ def stacks_of(threads: Iterable[threading.Thread]) -> dict[str, str]:
     The outermost calls, by which Python and threadkit came to the user's function, are left out: they are the same for
     every thread. A thread that is in no function of the user's is shown whole.
     """
-    frames = sys._current_frames()
+    frames = _current_frames()
     return {thread.name: _text(frames[thread.ident]) for thread in threads if thread.ident in frames}
+
+
+def _current_frames() -> dict[int, FrameType]:
+    """Ask the interpreter, without a garbage collection inside.
+
+    Up to 3.12.1 it holds the lock by which threads begin and end meanwhile. A collection runs finalizers, which may
+    give another thread its turn; and where that one wants the lock, both wait for ever (gh-106883).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _text(frame: FrameType) -> str:
