@@ -27,6 +27,7 @@ from threadkit import (
     StoreFormatError,
     StoreLocked,
     WorkQueue,
+    _jobfile,
     _sqlite,
     _sqlite_file,
     _sqlite_steps,
@@ -633,6 +634,7 @@ def test_a_fault_at_every_call(path, monkeypatch, quiet, share):
             sure, unsure = live(file, ran)
         except StoreError:  # it could not be opened
             sure, unsure = set(), set()
+        assert not [each for each in _jobfile._open_files if each.path == str(file)]
         was_hit = Faulty.calls >= number
         Faulty.fails_at = 0
         with new_queue(file, workers=2) as queue:
@@ -1080,8 +1082,11 @@ def test_a_job_that_cannot_be_put_back(path):
     store._file.close()
     store._file._dispose()  # the process ends
     again = opened(path)
-    assert again.claim().id == other.id
+    job = again.claim()
+    assert job.id == other.id
+    again.settle(job, JobState.COMPLETED, 1.0)
     again.close()
+    assert not again._file.is_open
 
 
 def test_a_locked_file_refuses_what_users_ask_for(path):
@@ -1248,7 +1253,7 @@ def test_a_stop_in_the_middle_of_a_batch(path, monkeypatch):
         queue.submit_many("work", [1, 2])
     assert queue.stats().submitted == 0
     queue.stop()
-    assert queue.join(PATIENCE)
+    queue.close()
 
 
 def test_a_file_that_is_not_there(path):
