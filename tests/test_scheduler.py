@@ -359,11 +359,11 @@ def test_an_earlier_entry_while_somebody_attends() -> None:
     """What is added while an attendant naps, and due before it wakes up, is done at its time."""
     diary = Diary()
     diary.plan(1, "a")
-    diary.plan(1.0085, "c")
+    diary.plan(1.0125, "c")
     diary.clock.advance(1)
     diary.plan(1.006, "b")
     diary.clock.advance(1)
-    assert diary.called == [("a", 1), ("b", 1.006), ("c", 1.0085)]
+    assert diary.called == [("a", 1), ("b", 1.006), ("c", 1.0125)]
     diary.end()
 
 
