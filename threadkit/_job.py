@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -45,6 +45,7 @@ class Job(JobRecord):
         id: unique, and sortable within its queue.
         name: the name of its handler.
         payload: what the handler is given.
+        headers: what was submitted with it beside the payload: a read-only mapping of text.
         state: a ``JobState``.
         attempts: how many attempts have begun that count; one that the queue's end interrupted does not.
         errors: one ``JobError`` for each attempt that failed, in order.
@@ -215,6 +216,7 @@ class JobContext:
 
     Attributes:
         job_id: the job's id.
+        headers: what was submitted with the job beside its payload.
         attempt: the number of the attempt; the first is 1.
         token: set when the job is cancelled, its time-out is over or its queue stops.
         deadline: when its time-out is over, in seconds of the clock's ``monotonic()``; None without a time-out.
@@ -233,11 +235,12 @@ class JobContext:
         1 0.75 3 of 4
     """
 
-    __slots__ = ("_job", "attempt", "deadline", "job_id", "token")
+    __slots__ = ("_job", "attempt", "deadline", "headers", "job_id", "token")
 
     def __init__(self, job: Job, deadline: float | None) -> None:
         self._job = job
         self.job_id: str = job.id
+        self.headers: Mapping[str, str] = job.headers
         self.attempt: int = job.attempts
         self.deadline: float | None = deadline
         queue = job._queue

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -142,6 +144,7 @@ class Progress(float):
 
 
 NO_PROGRESS = Progress()
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 UNKNOWN = object()
 
 
@@ -167,6 +170,7 @@ class JobRecord:
         "finished",
         "first_begun",
         "handler",
+        "headers",
         "id",
         "key",
         "name",
@@ -196,6 +200,7 @@ class JobRecord:
         self.payload: Any = payload
         self.priority: int = 0
         self.key: str | None = None
+        self.headers: Mapping[str, str] = NO_HEADERS
         self.handler: Any = None  # what its queue runs it with
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None

@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
@@ -247,6 +248,8 @@ class Known:
         record.first_begun = self._moment(row["first_begun"])
         record.created, record.started, record.finished = row["created"], row["started"], row["finished"]
         record.retry = unpack_retry(row["retry"])
+        if row["headers"] is not None:
+            record.headers = MappingProxyType(json.loads(row["headers"]))
         record.errors = unpack_errors(row["errors"], record.errors)
         record.progress = Progress(row["progress"], row["message"])
         if row["notes"] is not None:

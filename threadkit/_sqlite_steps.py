@@ -23,7 +23,7 @@ _MOST_NAMES = 200  # in one statement
 
 _INSERT = (
     "INSERT INTO job (id, name, payload, state, priority, turn, key, held_key, run_at, expires_at, created, timeout,"
-    " retry, owner, attempts, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " retry, headers, owner, attempts, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _BEGIN = "UPDATE job SET state = 2, owner = ?, attempts = attempts + 1, started = ?, expires_at = NULL, rev = rev + 1 "
 _FINISH = (
@@ -53,6 +53,7 @@ class New(NamedTuple):
     created: float
     timeout: float | None
     retry: str | None
+    headers: str | None
 
 
 def add(
@@ -86,7 +87,7 @@ def add(
         _INSERT,
         (
             *(new.id, new.name, new.payload, state.column, new.priority, tx.next_turn(), new.key, new.key, new.run_at),
-            *(expires_at, new.created, new.timeout, new.retry, owner, attempts, started),
+            *(expires_at, new.created, new.timeout, new.retry, new.headers, owner, attempts, started),
         ),
     )
     tx.tally[state.column] += 1
