@@ -48,7 +48,7 @@ class Job(JobRecord):
         headers: what was submitted with it beside the payload: a read-only mapping of text.
         state: a ``JobState``.
         attempts: how many attempts have begun that count; one that the queue's end interrupted does not.
-        errors: one ``JobError`` for each attempt that failed, in order.
+        errors: one ``JobError`` for each attempt that failed, in order; the last 100 of them.
         progress: what its handler said last: a number from 0 to 1 with a ``message``.
 
     Example:
@@ -251,6 +251,11 @@ class JobContext:
     def is_stopping(self) -> bool:
         """True once the attempt should come to its end: the queue stops, the job is cancelled, or its time is over."""
         return self.token.is_set()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The job's own notes, which outlast the attempt: what ``job.meta`` shows."""
+        return self._job.meta
 
     def set_progress(self, fraction: float, message: str = "") -> None:
         """Say how far the job is; what ``job.progress`` shows.

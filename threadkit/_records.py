@@ -121,12 +121,15 @@ class JobError:
         return {
             "attempt": self.attempt,
             "at": self.at.isoformat(),
-            "error": describe(self.error),
+            "error": self._text(),
             "traceback": self.traceback,
         }
 
     def __str__(self) -> str:
-        return f"attempt {self.attempt}: {describe(self.error)}"
+        return f"attempt {self.attempt}: {self._text()}"
+
+    def _text(self) -> str:
+        return self.error.text if isinstance(self.error, RecordedError) else describe(self.error)
 
 
 class Progress(float):

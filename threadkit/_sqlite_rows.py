@@ -30,7 +30,6 @@ from threadkit._records import (
 from threadkit._storing import Host
 from threadkit._transaction import Row, state_at
 from threadkit.backoff import Exponential, Retry, Sequence
-from threadkit.events import describe
 
 _RECENT = 512  # jobs that are kept in memory although nobody holds them
 _TRACEBACK_KEPT = 8_000  # characters of each, from its end
@@ -268,12 +267,9 @@ def pack_errors(errors: tuple[JobError, ...]) -> str | None:
 
 
 def _packed_error(error: JobError) -> dict[str, Any]:
-    return {
-        "attempt": error.attempt,
-        "at": error.at.isoformat(),
-        "error": error.error.text if isinstance(error.error, RecordedError) else describe(error.error),
-        "traceback": error.traceback[-_TRACEBACK_KEPT:],
-    }
+    packed = error.as_dict()
+    packed["traceback"] = packed["traceback"][-_TRACEBACK_KEPT:]
+    return packed
 
 
 def unpack_errors(text: str | None, known: tuple[JobError, ...]) -> tuple[JobError, ...]:

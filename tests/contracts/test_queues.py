@@ -47,6 +47,20 @@ def end(queue) -> None:
     queue.close()
 
 
+def raising(queue, *outcomes):
+    """Register a handler that raises, or returns, these one after the other."""
+    script = iter(outcomes)
+
+    @queue.handler
+    def work(payload):
+        outcome = next(script)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return work
+
+
 # -- the record -------------------------------------------------------------------------------------------------------
 
 
@@ -89,3 +103,47 @@ def test_headers_are_text(queue, headers):
     with pytest.raises(TypeError, match="headers must be a dict of strings"):
         queue.submit("work", headers=headers)
     assert queue.stats().submitted == 0
+
+
+def test_all_that_happened_is_in_the_record(new_queue, clock):
+    """A finished job shows what was submitted, every error with its traceback, times, progress, meta and result."""
+    queue = new_queue()
+
+    @queue.handler
+    def work(payload, ctx):
+        ctx.meta["tries"] = ctx.meta.get("tries", 0) + 1
+        ctx.set_progress(ctx.attempt / 3, f"try {ctx.attempt}")
+        if ctx.attempt < 3:
+            raise OSError(f"no disk {ctx.attempt}")
+        return {"done": payload}
+
+    job = queue.submit(work, [1, 2], priority=3, key="k", headers={"a": "b"})
+    began = clock.now()
+    queue.start()
+    clock.settle()
+    clock.advance(30)
+    for queue_now in (queue, new_queue()) if new_queue.is_durable else (queue,):
+        job = queue_now.get(job.id)
+        assert (job.name, job.payload, job.key, job.priority, job.headers) == ("work", [1, 2], "k", 3, {"a": "b"})
+        assert (job.state, job.attempts, job.max_attempts) == ("completed", 3, 3)
+        assert [(error.attempt, str(error)) for error in job.errors] == [
+            (1, "attempt 1: OSError: no disk 1"),
+            (2, "attempt 2: OSError: no disk 2"),
+        ]
+        assert all("in work" in error.traceback and "raise OSError" in error.traceback for error in job.errors)
+        assert [round((error.at - began).total_seconds()) for error in job.errors] == [0, 10]
+        assert job.created_at == began
+        assert [round((each - began).total_seconds()) for each in (job.started_at, job.finished_at)] == [20, 20]
+        assert (job.progress, job.progress.message, job.meta) == (1.0, "try 3", {"tries": 3})
+        assert job.result(0) == {"done": [1, 2]}
+
+
+def test_errors_of_a_job_are_bounded(new_queue, clock):
+    """A job that is tried for ever keeps its last 100 errors."""
+    queue = new_queue(retry=Retry(float("inf"), backoff.constant(1)))
+    job = queue.submit(raising(queue, *(OSError(number) for number in range(120)), None))
+    queue.start()
+    clock.settle()
+    clock.advance(150)
+    assert job.state == "completed"
+    assert [error.attempt for error in job.errors] == list(range(21, 121))
