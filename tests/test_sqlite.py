@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import HOST, PATIENCE, Blocker, Gate
+from helpers import HOST, PATIENCE, Blocker, Gate, bounds
 
 from threadkit import (
     Closed,
@@ -74,7 +74,7 @@ def test_jobs_outlive_their_queue(path):
         assert (again.progress, again.progress.message) == (0.5, "half")
         first, second = again.errors
         assert isinstance(first.error, RecordedError)
-        assert (str(first), first.at) == ("attempt 1: RecordedError: ValueError: no", job.errors[0].at)
+        assert (str(first), first.at) == ("attempt 1: ValueError: no", job.errors[0].at)
         assert second.traceback == job.errors[1].traceback
         assert isinstance(again.exception(0), JobFailed)
         assert again.exception(0).__cause__ is second.error
@@ -691,7 +691,7 @@ def test_a_job_of_another_queue_is_cancelled(path):
 def test_a_claimed_job_is_put_back(path):
     """What was claimed for a thread that will not run it goes back into the line, without an attempt spent."""
     store = stores.SQLiteStore(path)
-    store.open(10, HOST)
+    store.open(bounds(10), HOST)
     store.serve(frozenset({"work"}), frozenset())
     with new_queue(path, workers=0) as queue:
         queue.declare("work")

@@ -5,13 +5,14 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
+    floor 1                _keep
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
     floor 3                _restarts _pulse _budget _checkup _pace _storing _room _transaction
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps
+    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
     floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from threadkit._job import Job as Job
     from threadkit._job import JobContext as JobContext
     from threadkit._job import current_job as current_job
+    from threadkit._keep import Keep as Keep
     from threadkit._lane import ExecutorStats as ExecutorStats
     from threadkit._leader import Leader as Leader
     from threadkit._lease import LeaseError as LeaseError
@@ -130,6 +132,7 @@ _HOMES = {
     "JobContext": "_job",
     "JobError": "_records",
     "JobState": "_records",
+    "Keep": "_keep",
     "Leader": "_leader",
     "LeaseError": "_lease",
     "Lifecycle": "_lifecycle",
@@ -188,6 +191,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobState",
+    "Keep",
     "Leader",
     "LeaseError",
     "Lifecycle",

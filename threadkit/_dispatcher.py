@@ -20,6 +20,7 @@ from threadkit._coroutines import Loop
 from threadkit._crew import Crew
 from threadkit._handlers import Caller, Handler
 from threadkit._job import Job, _current, context_of
+from threadkit._keep import Bound
 from threadkit._observe import Counters
 from threadkit._override import override
 from threadkit._records import (
@@ -61,7 +62,7 @@ class Dispatcher(Waitlist):
         executor: Executor | None,
         loop: Loop | None,
         retry: Retry,
-        keep: int,
+        keep: tuple[Bound[JobState], ...],
         on_stop: Literal["drain", "finish"],
         clock: Clock | None,
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import attrs
 
 from threadkit._clock import Clock
+from threadkit._keep import Bound
 from threadkit._permits import Permits
 from threadkit._records import JobRecord, JobState
 
@@ -52,8 +53,8 @@ class JobStore(Protocol):
     durable: ClassVar[bool]
     """Whether jobs outlive the process, and the queue may treat it as a ``DurableStore``."""
 
-    def open(self, keep: int, host: Host) -> None:
-        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
+    def open(self, bounds: tuple[Bound[JobState], ...], host: Host) -> None:
+        """Begin, and remember finished jobs within these bounds; in a forked child begin anew.
 
         Raises:
             StoreError: another queue uses it.
@@ -173,6 +174,14 @@ class JobStore(Protocol):
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
         ...
 
+    def tend(self) -> tuple[list[JobRecord], float]:
+        """Do what is due: finished jobs that are too old are forgotten.
+
+        Returns:
+            the jobs that came to their end by that, and the moment of the clock at which to call again.
+        """
+        ...
+
 
 class DurableStore(JobStore, Protocol):
     """What a queue may ask of a store that outlives it, and that it may share with other processes.
@@ -189,7 +198,7 @@ class DurableStore(JobStore, Protocol):
         ...
 
     def tend(self) -> tuple[list[JobRecord], float]:
-        """Do what is due: jobs whose time has come become pending, or expire; those of dead processes are rescued.
+        """Do what is due; jobs whose time has come become pending, or expire, and those of dead processes are rescued.
 
         Returns:
             the jobs that came to their end by that, and the moment of the clock at which to call again.

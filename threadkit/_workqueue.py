@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import timedelta
 from types import TracebackType
@@ -15,14 +16,16 @@ from threadkit._dispatcher import Dispatcher
 from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._keep import Keep, bounds_of
 from threadkit._memory import MemoryStore
 from threadkit._override import override
 from threadkit._reception import Reception
-from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
 from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
 
+KeepRules = int | Keep | Mapping[str, int | Keep] | Mapping[JobState, int | Keep]
 _RETRY = Retry()
 
 
@@ -53,7 +56,9 @@ class WorkQueue(Dispatcher, Reception, Roster):
         loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
             of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
-        keep: how many finished jobs are remembered; older ones are forgotten, but still counted.
+        keep: how many finished jobs are remembered; older ones are forgotten, but still counted. A ``Keep`` says for
+            how long as well, and a dict says it by state: ``{"completed": 1_000, "failed": Keep(5_000, age=86_400)}``.
+            The states that it does not name have 10,000 in common.
         on_stop: what a stop finishes: ``"drain"`` or ``"finish"``; see above. None is ``"drain"`` for jobs in memory,
             ``"finish"`` for a durable store.
         clock: where time comes from; None inherits the lifecycle's.
@@ -86,7 +91,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
         executor: Executor | None = None,
         loop: Loop | None = None,
         retry: Retry = _RETRY,
-        keep: int = 10_000,
+        keep: KeepRules = 10_000,
         on_stop: Literal["drain", "finish"] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -104,7 +109,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
             executor=executor,
             loop=checked(loop),
             retry=retry_of(retry),
-            keep=_arguments.count(keep, "keep", minimum=0),
+            keep=bounds_of(cast("Mapping[JobState, int | Keep]", keep), FINISHED),
             on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
             clock=clock,
         )

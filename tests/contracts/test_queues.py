@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from helpers import PATIENCE
 
-from threadkit import JobContext, Retry, WorkQueue, backoff, stores
+from threadkit import JobContext, JobState, Keep, Lifecycle, Retry, WorkQueue, backoff, stores
+from threadkit._keep import bounds_of
 from threadkit.testing import VirtualClock
 
 
@@ -24,7 +25,8 @@ def new_queue(request, clock, tmp_path):
     def new(**options) -> WorkQueue:
         for queue in made:
             end(queue)
-        store = stores.MemoryStore() if request.param == "memory" else stores.SQLiteStore(tmp_path / "jobs.db")
+        path = tmp_path / "jobs.db"
+        store = stores.MemoryStore() if request.param == "memory" else stores.SQLiteStore(path, "process")
         options = {"workers": 1, "clock": clock, "retry": Retry(3, backoff.constant(10)), **options}
         made.append(WorkQueue(store=store, **options))
         return made[-1]
@@ -147,3 +149,128 @@ def test_errors_of_a_job_are_bounded(new_queue, clock):
     clock.advance(150)
     assert job.state == "completed"
     assert [error.attempt for error in job.errors] == list(range(21, 121))
+
+
+# -- what is remembered -----------------------------------------------------------------------------------------------
+
+
+def finish(queue, how: str, count: int = 1) -> list[str]:
+    """Have so many jobs end, and return their ids."""
+    jobs = []
+    for _ in range(count):
+        job = queue.submit("work", how, delay=3600 if how == "cancelled" else 0)
+        if how == "cancelled":
+            assert job.cancel()
+        jobs.append(job)
+        queue._clock.settle()
+        assert job.state == how
+    return [job.id for job in jobs]
+
+
+def worker(queue):
+    """Have a queue do jobs that end as their payload says."""
+
+    @queue.handler(retry=Retry(1))
+    def work(how):
+        if how == "failed":
+            raise OSError("no disk")
+
+    queue.start()
+    return queue
+
+
+def remembered(queue) -> list[str]:
+    return [job.id for job in queue.jobs()]
+
+
+def test_finished_jobs_are_forgotten_by_age(new_queue, clock):
+    """A job is forgotten so long after its end, to the second, although nothing else happens; and it stays counted."""
+    queue = worker(new_queue(keep=Keep(age=3600)))
+    first = finish(queue, "completed", 2)
+    clock.advance(1000)
+    second = finish(queue, "failed")
+    clock.advance(2590)
+    assert remembered(queue) == first + second
+    clock.advance(20)
+    assert remembered(queue) == second
+    clock.advance(1000)
+    assert remembered(queue) == []
+    third = finish(queue, "completed")
+    clock.advance(3590)
+    assert remembered(queue) == third
+    clock.advance(20)
+    assert remembered(queue) == []
+    assert (queue.stats().submitted, queue.stats().completed, queue.stats().failed) == (4, 3, 1)
+
+
+def test_each_state_is_kept_by_its_own_rule(new_queue, clock):
+    """What is said for a state holds for that alone; the others are bounded together."""
+    queue = worker(new_queue(keep={"completed": 2, JobState.FAILED: Keep(3, age=100)}))
+    completed, failed, cancelled = (finish(queue, how, 4) for how in ("completed", "failed", "cancelled"))
+    assert remembered(queue) == [*completed[2:], *failed[1:], *cancelled]
+    clock.advance(110)
+    assert remembered(queue) == [*completed[2:], *cancelled]
+
+
+def test_rules_by_age_hold_for_what_was_left(new_queue, clock):
+    """Jobs that were too old before the start are forgotten at the start, many at once."""
+    queue = new_queue(keep=Keep(age=60), workers=0)
+    queue.declare("work")
+    for job in queue.submit_many("work", range(600)):
+        job.cancel()
+    clock.advance(100)
+    queue = new_queue(keep=Keep(age=60)) if new_queue.is_durable else queue
+    queue.start()
+    clock.settle()
+    assert remembered(queue) == []
+    assert queue.stats().cancelled == 600
+
+
+def test_a_dead_letter_that_is_replayed_is_not_forgotten(new_queue, clock):
+    """The age of a job counts from its last end."""
+    queue = worker(new_queue(keep={"failed": Keep(age=100)}))
+    letter, other = finish(queue, "failed", 2)
+    clock.advance(90)
+    queue.replay(letter)
+    clock.advance(20)
+    assert remembered(queue) == [letter]
+    assert queue.get(other) is None
+    clock.advance(90)
+    assert remembered(queue) == []
+
+
+def test_a_queue_that_is_adopted_keeps_its_rules(new_queue, clock):
+    """What ended before a lifecycle gave the queue its clock is forgotten on that clock."""
+    queue = new_queue(keep=Keep(age=60), workers=0, clock=None)
+    queue.declare("work")
+    assert queue.submit("work").cancel()
+    other = VirtualClock()
+    other.set_wall(queue.jobs()[0].finished_at)
+    with Lifecycle(clock=other) as lc:
+        lc.add(queue)
+        assert len(queue.jobs()) == 1
+        other.advance(70)
+        assert queue.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "error"),
+    [
+        (-1, ValueError),
+        (1.5, TypeError),
+        ({"pending": 3}, ValueError),
+        ({"failed": -3}, ValueError),
+        ({"failed": "3"}, TypeError),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(keep, error):
+    """A count that is negative or no number, or a state that is no end, is refused."""
+    with pytest.raises(error, match="keep"):
+        WorkQueue(keep=keep)
+
+
+def test_every_state_can_have_its_rule():
+    """Where each state has a rule there are no others."""
+    finished = [state for state in JobState if state.is_finished]
+    bounds = bounds_of(dict.fromkeys(finished, 1), finished)
+    assert [bound.states for bound in bounds] == [(state,) for state in finished]

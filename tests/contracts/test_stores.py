@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers import HOST
+from helpers import HOST, bounds
 
 from threadkit import DuplicateName, JobState, StoreError, WorkQueue, stores
 from threadkit import _fork as fork
@@ -25,7 +25,7 @@ def new_store(request, tmp_path):
 @pytest.fixture
 def store(new_store):
     made = new_store()
-    made.open(3, HOST)
+    made.open(bounds(3), HOST)
     made.serve(frozenset({"work"}), frozenset({"limited"}))
     yield made
     for record in made.in_hand():
@@ -259,6 +259,6 @@ def test_a_child_begins_anew(store, monkeypatch):
     assert store.in_hand()
     if store.durable:
         return  # that a child may open the file anew takes a real fork; see tests/integration/test_sqlite_processes.py
-    store.open(3, HOST)
+    store.open(bounds(3), HOST)
     assert store.records() == []
     assert sum(store.counts().values()) == 0
