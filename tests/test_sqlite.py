@@ -92,8 +92,9 @@ def test_the_retry_of_a_job_is_kept(path):
     with new_queue(path, workers=0) as queue:
         queue.declare("work")
         jobs = [queue.submit("work", retry=retry) for retry in kept]
-        with pytest.raises(ValueError, match="to the handler or to the queue"):
-            queue.submit("work", retry=Retry(2, on=OSError))
+        for refused in (Retry(2, on=OSError), Retry(lambda state: True), Retry(otherwise=Retry())):
+            with pytest.raises(ValueError, match="to the handler or to the queue"):
+                queue.submit("work", retry=refused)
     with new_queue(path, workers=0) as queue:
         assert [queue.get(job.id).retry for job in jobs] == kept
 

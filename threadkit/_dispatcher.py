@@ -230,11 +230,15 @@ class Dispatcher(Waitlist):
         retry = self._retry_of(job)
         if isinstance(failure, RetryLater):
             delay = _arguments.seconds(failure.delay, "delay")
-            return delay if job.attempts < retry.max_attempts else None
+            policy = retry.policy_for(failure) or retry
+            return None if policy.is_enough(self._state_of(job, failure), delay) else delay
+        return retry.next_delay(self._state_of(job, failure))
+
+    def _state_of(self, job: Job, failure: BaseException) -> RetryState:
         if job.first_begun is None:
             job.first_begun = job.begun
         since = self._clock.monotonic() - job.first_begun
-        return retry.next_delay(RetryState(job.attempts, failure, since, job.delay))
+        return RetryState(job.attempts, failure, since, job.delay, now=self._clock.now)
 
     def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
         """Move a job on after an attempt, and do what belongs to that step."""

@@ -87,8 +87,12 @@ class Job(JobRecord):
 
     @property
     def max_attempts(self) -> float:
-        """How many attempts it may have; ``inf`` is no limit."""
-        return self._queue._retry_of(self).max_attempts
+        """How many attempts it may have; ``inf`` is no limit. With several policies, by the one that allows most."""
+        most = 0.0
+        policy: Retry | None = self._queue._retry_of(self)
+        while policy is not None:
+            most, policy = max(most, policy.max_attempts), policy.otherwise
+        return most
 
     @property
     def meta(self) -> dict[str, Any]:

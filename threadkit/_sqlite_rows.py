@@ -306,9 +306,11 @@ def pack_retry(retry: Retry | None) -> str | None:
     if retry is None:
         return None
     backoff = retry.backoff
-    if retry.on is not Exception or type(backoff) not in {Exponential, Sequence}:
+    is_plain = retry.on is Exception and retry.stop is None and retry.otherwise is None
+    if not is_plain or type(backoff) not in {Exponential, Sequence}:
         raise ValueError(
-            f"retry of a job that is kept in a file must have a backoff of threadkit.backoff and no on, not {retry!r}; "
+            "retry of a job that is kept in a file must have a number of attempts, a backoff of threadkit.backoff, "
+            f"and neither on nor otherwise, but is {retry!r}; "
             "give such a retry to the handler or to the queue"
         )
     fields = attrs.asdict(cast("Any", backoff))

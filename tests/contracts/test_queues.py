@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from helpers import PATIENCE
 
-from threadkit import JobContext, JobState, Keep, Lifecycle, Retry, WorkQueue, backoff, stores
+from threadkit import JobContext, JobState, Keep, Lifecycle, Retry, RetryLater, WorkQueue, backoff, stores
 from threadkit._keep import bounds_of
 from threadkit.testing import VirtualClock
 
@@ -274,3 +275,53 @@ def test_every_state_can_have_its_rule():
     finished = [state for state in JobState if state.is_finished]
     bounds = bounds_of(dict.fromkeys(finished, 1), finished)
     assert [bound.states for bound in bounds] == [(state,) for state in finished]
+
+
+# -- retries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_says_when_is_asked_again_then(queue, clock):
+    """A date in the header Retry-After is counted on the queue's clock."""
+
+    later = clock.now() + timedelta(minutes=5)
+    busy = OSError("busy")
+    busy.headers = {"Retry-After": f"{later:%a, %d %b %Y %H:%M:%S} GMT"}
+    job = queue.submit(raising(queue, busy, "done"))
+    clock.settle()
+    clock.advance(299)
+    assert job.state == "retrying"
+    clock.advance(2)
+    assert (job.state, job.attempts) == ("completed", 2)
+
+
+def test_each_error_is_tried_again_in_its_way(queue, clock):
+    """Which policy holds is seen anew for each attempt; all attempts count together."""
+    retry = Retry(3, backoff.constant(100), on=ConnectionError, otherwise=Retry(5, backoff.constant(1), on=OSError))
+    work = raising(queue, OSError(), ConnectionError(), OSError(), ConnectionError(), "never")
+    queue._handlers.find(work).retry = retry
+    job = queue.submit(work)
+    assert job.max_attempts == 5
+    clock.settle()
+    clock.advance(1)
+    assert job.attempts == 2
+    clock.advance(99)
+    assert job.attempts == 2
+    clock.advance(2)
+    assert (job.state, len(job.errors)) == ("failed", 4)
+
+
+def test_a_stop_condition_ends_what_asks_to_be_tried_again(queue, clock):
+    """A stop condition is asked also where a handler raises RetryLater, and sees the delay that it wants."""
+    seen = []
+
+    def stop(state) -> bool:
+        seen.append((state.attempt_number, state.seconds_since_start, state.upcoming_sleep))
+        return state.seconds_since_start + state.upcoming_sleep >= 60
+
+    work = raising(queue, RetryLater(20), RetryLater(30), RetryLater(40), "never")
+    queue._handlers.find(work).retry = Retry(stop)
+    job = queue.submit(work)
+    clock.settle()
+    clock.advance(100)
+    assert (job.state, job.attempts, job.max_attempts) == ("failed", 3, float("inf"))
+    assert [(number, round(since), delay) for number, since, delay in seen] == [(1, 0, 20), (2, 20, 30), (3, 50, 40)]
