@@ -19,7 +19,17 @@ from threadkit._errors import StoreError
 from threadkit._keep import Bound, Keep
 from threadkit._ledger import Ledger
 from threadkit._permits import Permits
-from threadkit._records import FAILED, FINISHED, PENDING, RETRYING, SCHEDULED, JobRecord, JobState
+from threadkit._records import (
+    ANY_JOB,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RETRYING,
+    SCHEDULED,
+    JobFilter,
+    JobRecord,
+    JobState,
+)
 from threadkit._stamps import EARLY
 from threadkit._storing import Host
 
@@ -189,9 +199,16 @@ class MemoryStore:
         """Return the unfinished job that has a key."""
         return self._ledger.holder(key)
 
-    def records(self, state: JobState | None = None) -> list[JobRecord]:
-        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
-        return [record for record in self._table.copy().values() if state is None or record.state is state]
+    def records(self, wanted: JobFilter = ANY_JOB, limit: int | None = None) -> list[JobRecord]:
+        """Return the jobs that are remembered and wanted, in the order of their coming; at most so many."""
+        return list(itertools.islice(filter(wanted.takes, self._table.copy().values()), limit))
+
+    def forget(self, record: JobRecord) -> bool:
+        """Forget a job that has finished; False where it has not, or is forgotten already."""
+        if not self._unkeep(record, record.state):
+            return False
+        self._table.pop(record.id, None)
+        return True
 
     def in_hand(self) -> list[JobRecord]:
         """Return all jobs that are remembered."""
@@ -200,7 +217,7 @@ class MemoryStore:
     def position(self, record: JobRecord) -> int:
         """Return how many pending jobs come before this one. Linear in the number of jobs that are remembered."""
         place = _place(record)
-        return sum(_place(other) < place for other in self.records(PENDING))
+        return sum(_place(other) < place for other in self.records(JobFilter(PENDING)))
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""

@@ -243,6 +243,30 @@ class JobRecord:
 
 
 @attrs.frozen
+class JobFilter:
+    """Which jobs are asked for; None is any. The times are POSIX time, of the submit; the second is excluded."""
+
+    state: JobState | None = None
+    name: str | None = None
+    key: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def takes(self, record: JobRecord) -> bool:
+        """Return whether a job is one of them."""
+        return (
+            (self.state is None or record.state is self.state)
+            and (self.name is None or record.name == self.name)
+            and (self.key is None or record.key == self.key)
+            and (self.since is None or record.created >= self.since)
+            and (self.until is None or record.created < self.until)
+        )
+
+
+ANY_JOB = JobFilter()
+
+
+@attrs.frozen
 class QueueStats:
     """The figures of a queue, as of one moment: ``submitted`` is the sum over the nine states.
 

@@ -10,7 +10,7 @@ import attrs
 from threadkit._clock import Clock
 from threadkit._keep import Bound
 from threadkit._permits import Permits
-from threadkit._records import JobRecord, JobState
+from threadkit._records import ANY_JOB, JobFilter, JobRecord, JobState
 
 
 @attrs.frozen
@@ -158,8 +158,12 @@ class JobStore(Protocol):
         """Return the unfinished job that has a key."""
         ...
 
-    def records(self, state: JobState | None = None) -> list[JobRecord]:
-        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
+    def records(self, wanted: JobFilter = ANY_JOB, limit: int | None = None) -> list[JobRecord]:
+        """Return the jobs that are remembered and wanted, in the order of their coming; at most so many."""
+        ...
+
+    def forget(self, record: JobRecord) -> bool:
+        """Forget a job that has finished; False where it has not, or is forgotten already."""
         ...
 
     def in_hand(self) -> list[JobRecord]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Literal, cast
 
@@ -13,6 +14,7 @@ from threadkit import _arguments
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
+from threadkit._errors import DuplicateName
 from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
@@ -20,7 +22,7 @@ from threadkit._keep import Keep, bounds_of
 from threadkit._memory import MemoryStore
 from threadkit._override import override
 from threadkit._reception import Reception
-from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, UNFINISHED, JobFilter, JobState, QueueStats
 from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
@@ -121,17 +123,47 @@ class WorkQueue(Dispatcher, Reception, Roster):
         self._refuse_forked()
         return cast("Job | None", self._store.get(job_id))
 
-    def jobs(self, state: JobState | str | None = None) -> list[Job]:
-        """Return the jobs that are remembered, in the order of their coming.
+    def jobs(
+        self,
+        state: JobState | str | None = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Return the jobs that are remembered, in the order of their coming. What is None here does not matter.
 
         Args:
             state: only those in this state.
+            name: only those of this handler.
+            key: only those with this key, the finished ones too.
+            since: only those submitted at this point in time or later; it is aware.
+            until: only those submitted before.
+            limit: at most so many, the first.
 
         Raises:
-            ValueError: there is no such state.
+            TypeError: an argument is of the wrong kind.
+            ValueError: there is no such state; or an argument is out of range.
+
+        Example:
+            >>> queue = WorkQueue(workers=0)
+            >>> queue.declare("mail")
+            >>> jobs = queue.submit_many("mail", ["ada", "grace", "edsger"])
+            >>> [job.payload for job in queue.jobs("pending", name="mail", limit=2)]
+            ['ada', 'grace']
         """
         self._refuse_forked()
-        return cast("list[Job]", self._store.records(None if state is None else JobState(state)))
+        wanted = JobFilter(
+            None if state is None else JobState(state),
+            None if name is None else _arguments.text(name, "name"),
+            None if key is None else _arguments.text(key, "key"),
+            None if since is None else _arguments.instant(since, "since").timestamp(),
+            None if until is None else _arguments.instant(until, "until").timestamp(),
+        )
+        most = None if limit is None else _arguments.count(limit, "limit", minimum=0)
+        return cast("list[Job]", self._store.records(wanted, most))
 
     def dead_letters(self) -> list[Job]:
         """Return the jobs whose last attempt failed."""
@@ -200,6 +232,34 @@ class WorkQueue(Dispatcher, Reception, Roster):
         self._refuse_closed()
         job = self.get(job_id)
         return job if job is not None and self._revive(job) else None
+
+    def replay_all(
+        self, *, name: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Job]:
+        """Have dead letters tried again: all, or those that ``jobs()`` would return for the same arguments.
+
+        Returns:
+            the jobs that are tried again. One whose key another unfinished job has by now stays a dead letter.
+
+        Raises:
+            Closed: the queue has been stopped.
+            TypeError: an argument is of the wrong kind.
+            ValueError: an argument is out of range.
+        """
+        replayed: list[Job] = []
+        for letter in self.jobs(FAILED, name=name, since=since, until=until):
+            with contextlib.suppress(DuplicateName):
+                replayed += filter(None, [self.replay(letter.id)])
+        return replayed
+
+    def delete(self, job_id: str) -> bool:
+        """Forget a finished job, a dead letter say, at once; it stays counted.
+
+        Returns:
+            False where it has not finished, or is unknown.
+        """
+        job = self.get(job_id)
+        return job is not None and job.state in FINISHED and self._store.forget(job)
 
     def pause(self) -> None:
         """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in."""

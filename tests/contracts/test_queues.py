@@ -282,7 +282,6 @@ def test_every_state_can_have_its_rule():
 
 def test_a_server_that_says_when_is_asked_again_then(queue, clock):
     """A date in the header Retry-After is counted on the queue's clock."""
-
     later = clock.now() + timedelta(minutes=5)
     busy = OSError("busy")
     busy.headers = {"Retry-After": f"{later:%a, %d %b %Y %H:%M:%S} GMT"}
@@ -325,3 +324,86 @@ def test_a_stop_condition_ends_what_asks_to_be_tried_again(queue, clock):
     clock.advance(100)
     assert (job.state, job.attempts, job.max_attempts) == ("failed", 3, float("inf"))
     assert [(number, round(since), delay) for number, since, delay in seen] == [(1, 0, 20), (2, 20, 30), (3, 50, 40)]
+
+
+# -- looking at jobs --------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_found_by_what_they_are(new_queue, clock):
+    """Jobs are listed by state, handler, key and time of their submit, in their order, as many as wanted."""
+    queue = worker(new_queue())
+    queue.declare("other")
+    noon = clock.now()
+    first = queue.submit("work", "failed", key="k")
+    clock.settle()
+    clock.advance(60)
+    second = queue.submit("work", "completed", key="k")
+    clock.settle()
+    clock.advance(60)
+    third, fourth = queue.submit("other"), queue.submit("other", delay=60)
+
+    def found(*args, **wanted) -> list[str]:
+        return [job.id for job in queue.jobs(*args, **wanted)]
+
+    assert found() == [first.id, second.id, third.id, fourth.id]
+    assert found("failed") == [first.id]
+    assert found(JobState.SCHEDULED) == [fourth.id]
+    assert found("running") == []
+    assert found(name="work") == [first.id, second.id]
+    assert found(key="k", limit=1) == [first.id]
+    assert found(since=noon + timedelta(seconds=60)) == [second.id, third.id, fourth.id]
+    assert found(until=noon + timedelta(seconds=60)) == [first.id]
+    assert found("pending", name="other", since=noon, until=noon + timedelta(hours=1), limit=5) == [third.id]
+    assert found(name="nobody") == found(key="nothing") == found(limit=0) == []
+
+
+@pytest.mark.parametrize("wanted", [{"name": ""}, {"key": 3}, {"since": "now"}, {"limit": -1}, {"state": "lost"}])
+def test_what_cannot_be_asked_for_is_refused(queue, wanted):
+    """A filter that makes no sense is refused."""
+    with pytest.raises((TypeError, ValueError)):
+        queue.jobs(**wanted)
+
+
+# -- dead letters -----------------------------------------------------------------------------------------------------
+
+
+def test_dead_letters_are_replayed_together(new_queue, clock):
+    """All dead letters, or those of one handler or time, are tried again; one whose key is taken is left."""
+    queue = new_queue(retry=Retry(1), workers=1)
+    script = iter([OSError(), OSError(), OSError()])
+
+    def work(payload):
+        if (error := next(script, None)) is not None:
+            raise error
+
+    for name in ("work", "other"):
+        queue.handler(name)(work)
+    queue.start()
+    letters = [queue.submit("work", key="k"), queue.submit("work"), queue.submit("other")]
+    clock.settle()
+    assert queue.dead_letters() == letters
+    queue.pause()
+    holder = queue.submit("work", key="k")
+    assert queue.replay_all(name="work") == [letters[1]]
+    assert queue.replay_all(until=letters[0].created_at) == []
+    assert queue.dead_letters() == [letters[0], letters[2]]
+    assert queue.replay_all() == [letters[2]]
+    queue.resume()
+    clock.settle()
+    assert [job.state for job in (*letters, holder)] == ["failed", "completed", "completed", "completed"]
+
+
+def test_a_finished_job_is_deleted(new_queue, clock):
+    """What has finished can be forgotten at once, and stays counted; what has not is left alone."""
+    queue = worker(new_queue())
+    (letter,) = finish(queue, "failed")
+    waiting = queue.submit("work", "completed", delay=60)
+    assert queue.delete(letter)
+    assert not queue.delete(letter)
+    assert not queue.delete(waiting.id)
+    assert queue.get(letter) is None
+    assert queue.dead_letters() == []
+    assert (queue.stats().submitted, queue.stats().failed) == (2, 1)
+    clock.advance(61)
+    assert waiting.state == "completed"
+    assert not queue._store.forget(queue.submit("work", delay=1))

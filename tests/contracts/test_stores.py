@@ -9,7 +9,7 @@ from helpers import HOST, bounds
 
 from threadkit import DuplicateName, JobState, StoreError, WorkQueue, stores
 from threadkit import _fork as fork
-from threadkit._records import JobRecord
+from threadkit._records import JobFilter, JobRecord
 
 P, R, C = JobState.PENDING, JobState.RUNNING, JobState.COMPLETED
 numbers = itertools.count(1)
@@ -175,8 +175,8 @@ def test_old_jobs_are_forgotten_but_counted(store):
         end(store, each)
     assert store.move(jobs[4], P, JobState.EXPIRED, 1.0)
     assert store.records() == jobs[2:]
-    assert store.records(C) == jobs[2:4]
-    assert store.records(JobState.EXPIRED) == jobs[4:]
+    assert store.records(JobFilter(C)) == jobs[2:4]
+    assert store.records(JobFilter(JobState.EXPIRED)) == jobs[4:]
     assert store.get(jobs[0].id) is None
     assert store.get(jobs[4].id) is jobs[4]
     assert (store.counts()[C], store.counts()[JobState.EXPIRED]) == (4, 1)
@@ -194,7 +194,7 @@ def test_jobs_are_listed_by_state(store):
     store.settle(retrying, JobState.RETRYING, 1.0)
     assert store.records() == [scheduled, pending, running, retrying]
     for each in store.records():
-        assert store.records(each.state) == [each]
+        assert store.records(JobFilter(each.state)) == [each]
 
 
 def test_the_position_counts_who_comes_first(store):
