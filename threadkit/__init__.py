@@ -12,7 +12,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention
+    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
     floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from threadkit import (
         triggers as triggers,
     )
+    from threadkit._as_completed import as_completed as as_completed
     from threadkit._bus import Bus as Bus
     from threadkit._clock import Clock as Clock
     from threadkit._clock import Gate as Gate
@@ -154,6 +155,7 @@ _HOMES = {
     "ThreadGroup": "_group",
     "Unresponsive": "_pulse",
     "WorkQueue": "_workqueue",
+    "as_completed": "_as_completed",
     "backoff": "backoff",
     "current_job": "_job",
     "current_request": "_request",
@@ -223,6 +225,7 @@ __all__ = [
     "Unresponsive",
     "WorkQueue",
     "WouldBlock",
+    "as_completed",
     "backoff",
     "current_job",
     "current_request",

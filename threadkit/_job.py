@@ -181,6 +181,8 @@ class Job(JobRecord):
         return self._waiters().wait(clock, self.done, deadline_after(clock, seconds))
 
     async def _await(self) -> Any:
+        if self.done():  # else nobody would take its waiters out again
+            return self.result(0)
         import asyncio
 
         gate = cast("Gate", _LoopGate(asyncio.get_running_loop()))  # waiters do nothing with a gate but open it

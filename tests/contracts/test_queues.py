@@ -6,10 +6,23 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from helpers import PATIENCE
+from helpers import PATIENCE, Background
 
-from threadkit import JobContext, JobState, Keep, Lifecycle, Retry, RetryLater, WorkQueue, backoff, stores
+from threadkit import (
+    CallTimeout,
+    JobContext,
+    JobState,
+    Keep,
+    Lifecycle,
+    Retry,
+    RetryLater,
+    WorkQueue,
+    as_completed,
+    backoff,
+    stores,
+)
 from threadkit._keep import bounds_of
+from threadkit._waiting import Waiters
 from threadkit.testing import VirtualClock
 
 
@@ -407,3 +420,74 @@ def test_a_finished_job_is_deleted(new_queue, clock):
     clock.advance(61)
     assert waiting.state == "completed"
     assert not queue._store.forget(queue.submit("work", delay=1))
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_come_as_they_are_done(new_queue, clock):
+    """as_completed() yields each job once, in the order in which they end, however that is."""
+    queue = worker(new_queue())
+    done = queue.submit("work", "completed")
+    clock.settle()
+    slow, fails, quick = (
+        queue.submit("work", how, delay=delay) for how, delay in (("a", 30), ("failed", 20), ("b", 10))
+    )
+    arrivals = Background(lambda: [job.id for job in as_completed([slow, done, fails, quick, quick])])
+    clock.wait_for_sleepers(1)
+    clock.advance(40)
+    assert arrivals.result() == [done.id, quick.id, fails.id, slow.id]
+    assert list(as_completed([])) == []
+    assert [job.id for job in as_completed(iter([fails, done]))] == [fails.id, done.id]
+    assert not queue._audience
+
+
+def test_jobs_that_are_not_done_in_time(new_queue, clock):
+    """as_completed() raises CallTimeout when the time for all of them is over, and leaves nothing behind."""
+    queue = worker(new_queue())
+    done, late = queue.submit("work"), queue.submit("work", delay=100)
+    clock.settle()
+    seen = []
+
+    def wait():
+        seen.extend(as_completed([done, late], timeout=timedelta(seconds=50)))
+
+    waiting = Background(wait)
+    clock.wait_for_sleepers(2)
+    clock.advance(60)
+    with pytest.raises(CallTimeout, match="1 of 2 jobs gave no reply within 50 s"):
+        waiting.result()
+    assert seen == [done]
+    assert not any(waiters._gates for waiters in queue._audience.values())
+    with pytest.raises(ValueError, match="timeout"):
+        as_completed([done], timeout=-1)
+
+
+def test_a_job_that_is_done_as_it_is_looked_at_comes_once(queue, clock, monkeypatch):
+    """A job that ends between two looks of as_completed() is yielded once."""
+    queue.declare("later")
+    job, other = queue.submit("later"), queue.submit("later")
+    enter = Waiters.enter
+
+    def late(waiters, gate):
+        enter(waiters, gate)
+        job.cancel()
+
+    monkeypatch.setattr(Waiters, "enter", late)
+    arrivals = as_completed([job, other], timeout=0)
+    assert next(arrivals) is job
+    with pytest.raises(CallTimeout):
+        next(arrivals)
+
+
+def test_who_awaits_what_is_done_leaves_nothing_behind(queue, clock):
+    """To await a job that is done is no waiting."""
+    work = raising(queue, 42)
+    job = queue.submit(work)
+    clock.settle()
+
+    async def ask():
+        return await job
+
+    assert asyncio.run(ask()) == 42
+    assert not queue._audience
