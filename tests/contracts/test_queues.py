@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,8 @@ from threadkit import (
     WorkQueue,
     as_completed,
     backoff,
+    current_job,
+    events,
     stores,
 )
 from threadkit._keep import bounds_of
@@ -491,3 +494,66 @@ def test_who_awaits_what_is_done_leaves_nothing_behind(queue, clock):
 
     assert asyncio.run(ask()) == 42
     assert not queue._audience
+
+
+# -- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def test_hooks_are_called_around_attempts(queue, clock):
+    """Hooks are called before and after each attempt, on its error and on the dead letter, in the job's own thread."""
+    seen = []
+    threads = set()
+
+    def note(event):
+        seen.append((type(event).__name__, event.attempt, current_job().headers["tenant"]))
+        threads.add(threading.current_thread().name)
+
+    ends = (events.JobCompleted, events.JobDied, events.JobRetried)
+    assert queue.on(events.JobStarted)(queue.on(*ends)(note)) is note
+    work = raising(queue, OSError("a"), "done", OSError("b"), OSError("c"), OSError("d"))
+    for _ in range(2):
+        queue.submit(work, headers={"tenant": "t"})
+        clock.settle()
+        clock.advance(30)
+    assert seen == [
+        ("JobStarted", 1, "t"),
+        ("JobRetried", 1, "t"),
+        ("JobStarted", 2, "t"),
+        ("JobCompleted", 2, "t"),
+        ("JobStarted", 1, "t"),
+        ("JobRetried", 1, "t"),
+        ("JobStarted", 2, "t"),
+        ("JobRetried", 2, "t"),
+        ("JobStarted", 3, "t"),
+        ("JobDied", 3, "t"),
+    ]
+    assert len(threads) == 1
+
+
+def test_a_hook_that_fails_harms_nobody(queue, clock):
+    """What a hook raises, even SystemExit, is logged and told, and the job goes on; so do the other hooks."""
+    told = []
+
+    @queue.on(events.JobStarted)
+    def before(event):
+        raise SystemExit("no")
+
+    @queue.on(events.HookFailed)
+    def when_hooks_fail(event):
+        told.append((event.hook, repr(event.error)))
+        raise ValueError("once more")
+
+    job = queue.submit(raising(queue, "done"))
+    clock.settle()
+    assert job.result(0) == "done"
+    assert told == [("before", "SystemExit('no')")]
+    assert len(queue.threads()) == 1
+
+
+@pytest.mark.parametrize("kinds", [(), ("died",), (int,)])
+def test_hooks_are_for_events(queue, kinds):
+    """A hook is for events, and can be called."""
+    with pytest.raises(TypeError, match="classes of threadkit"):
+        queue.on(*kinds)
+    with pytest.raises(TypeError, match="hook must be callable"):
+        queue.on(events.JobDied)(3)
