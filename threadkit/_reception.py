@@ -315,16 +315,20 @@ class Reception(Waitlist):
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         if self._store.move(job, PENDING, RUNNING):
-            outer, caller = running_job(), self._new_caller()
-            try:
-                self._run(job, caller)
-            except BaseException as error:
-                self._rescue(job, error)
-                raise
-            finally:
-                _current.set(outer)
-                caller.close()
+            self._run_in_this_thread(job)
         return job
+
+    def _run_in_this_thread(self, job: Job) -> None:
+        """Make an attempt of a job in a thread that is none of the queue's, and may itself be running another job."""
+        outer, caller = running_job(), self._new_caller()
+        try:
+            self._run(job, caller)
+        except BaseException as error:
+            self._rescue(job, error)
+            raise
+        finally:
+            _current.set(outer)
+            caller.close()
 
 
 async def _off_the_loop(func: Callable[..., T], *args: Any) -> T:

@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Literal, cast
 
 from threadkit import _arguments
+from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
-from threadkit._errors import DuplicateName
+from threadkit._errors import DuplicateName, WouldBlock
 from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
@@ -285,6 +286,48 @@ class WorkQueue(Dispatcher, Reception, Roster):
         """
         self._refuse_forked()
         self._resize(_arguments.count(workers, "workers", minimum=0))
+
+    def run_next(self) -> Job | None:
+        """Run the next job that may run, in this very thread: for tests, and for queues without workers.
+
+        Returns:
+            the job, after one attempt; None where none may run now.
+
+        Raises:
+            Closed: the queue has been stopped.
+            WouldBlock: called on an event loop's thread.
+
+        Example:
+            >>> queue = WorkQueue(workers=0)
+            >>> double = queue.handler("double")(lambda number: 2 * number)
+            >>> job = queue.submit("double", 21)
+            >>> queue.run_next() is job, job.result()
+            (True, 42)
+        """
+        self._refuse_forked()
+        self._refuse_closed()
+        if is_on_event_loop():
+            raise WouldBlock("run_next()", "an event loop's thread", "await asyncio.to_thread(queue.run_next)")
+        try:
+            job = self._begin_next()
+            if job is not None:
+                self._run_in_this_thread(job)
+        finally:
+            self._store.unclaim()
+        return job
+
+    def run_due(self) -> list[Job]:
+        """Run all jobs that may run now, and those that become so meanwhile, one after the other; see ``run_next()``.
+
+        What is delayed, or waits for its next attempt, waits until its time has come.
+
+        Returns:
+            the jobs, one for each attempt.
+
+        Raises:
+            Closed, WouldBlock: as ``run_next()``.
+        """
+        return list(iter(self.run_next, None))
 
     def drain(self, timeout: float | timedelta | None = None, *, delayed: bool = True) -> bool:
         """Wait until nothing is left: no job is scheduled, pending, running or retrying.

@@ -11,6 +11,7 @@ from helpers import PATIENCE, Background
 
 from threadkit import (
     CallTimeout,
+    Closed,
     JobContext,
     JobState,
     Keep,
@@ -18,6 +19,7 @@ from threadkit import (
     Retry,
     RetryLater,
     WorkQueue,
+    WouldBlock,
     as_completed,
     backoff,
     current_job,
@@ -26,7 +28,7 @@ from threadkit import (
 )
 from threadkit._keep import bounds_of
 from threadkit._waiting import Waiters
-from threadkit.testing import VirtualClock
+from threadkit.testing import VirtualClock, assert_enqueued, run_inline
 
 
 @pytest.fixture
@@ -557,3 +559,104 @@ def test_hooks_are_for_events(queue, kinds):
         queue.on(*kinds)
     with pytest.raises(TypeError, match="hook must be callable"):
         queue.on(events.JobDied)(3)
+
+
+# -- testing modes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+def test_jobs_run_by_hand(new_queue, clock, is_started):
+    """run_next() makes one attempt in the caller's thread, run_due() all that may be made by now."""
+    queue = new_queue(workers=0)
+    threads = []
+
+    @queue.handler
+    def work(payload, ctx):
+        threads.append(threading.get_ident())
+        if payload == "parent":
+            queue.submit(work, "child")
+        if payload == "fails" and ctx.attempt == 1:
+            raise OSError
+        return payload
+
+    if is_started:
+        queue.start()
+    assert queue.run_next() is None
+    low, high = queue.submit(work, "low"), queue.submit(work, "parent", priority=1)
+    assert queue.run_next() is high
+    assert (high.state, low.state) == ("completed", "pending")
+    fails, later = queue.submit(work, "fails"), queue.submit(work, "later", delay=60)
+    assert [job.payload for job in queue.run_due()] == ["low", "child", "fails"]
+    assert (fails.state, later.state) == ("retrying", "scheduled")
+    assert set(threads) == {threading.get_ident()}
+    assert current_job() is None
+    queue.start()
+    clock.advance(60)
+    assert queue.run_due() == [fails, later]
+    queue.pause()
+    queue.submit(work)
+    assert queue.run_due() == []
+
+
+def test_by_hand_only_where_it_can_be(new_queue):
+    """An event loop is not blocked, a queue that was stopped runs nothing, and whatever is raised is the job's."""
+    queue = new_queue(workers=0)
+    job = queue.submit(raising(queue, KeyboardInterrupt()))
+
+    async def run():
+        queue.run_next()
+
+    with pytest.raises(WouldBlock, match="run_next"):
+        asyncio.run(run())
+    assert queue.run_next() is job
+    assert job.state == "failed"
+    queue.stop()
+    with pytest.raises(Closed):
+        queue.run_due()
+
+
+def test_jobs_run_inside_their_submit(new_queue, clock):
+    """Within run_inline() a job has run when its submit returns, also one that a handler submits; not beyond it."""
+    queue = new_queue(workers=0)
+
+    @queue.handler
+    def count_down(number):
+        return [number, *(queue.submit(count_down, number - 1).result(0) if number else ())]
+
+    @queue.handler
+    async def ask(payload):
+        await asyncio.sleep(0)
+        return payload
+
+    async def submit():
+        return (await queue.asubmit(ask, 1)).result(0)
+
+    with run_inline(queue):
+        assert queue.submit(count_down, 3).result(0) == [3, 2, 1, 0]
+        assert [job.result(0) for job in queue.submit_many(ask, [1, 2])] == [1, 2]
+        assert asyncio.run(submit()) == 1
+        later = queue.submit(count_down, 0, delay=60)
+        assert later.state == "scheduled"
+    waiting = queue.submit(ask)
+    assert waiting.state == "pending"
+
+
+def test_what_was_submitted_is_asserted(queue, clock):
+    """assert_enqueued() finds jobs that wait, by name, payload, key and number, or tells what there is."""
+    queue.declare("mail")
+    queue.declare("other")
+    ada = queue.submit("mail", "ada", key="k")
+    grace = queue.submit("mail", "grace", delay=60)
+    assert assert_enqueued(queue, "mail", "ada", key="k") == [ada]
+    assert assert_enqueued(queue, "mail", count=2) == [grace, ada]
+    assert assert_enqueued(queue, "other", count=0) == []
+    with pytest.raises(
+        AssertionError, match="no 'mail' with 'edsger' and key 'k' waits in queue 'jobs', but 'mail' with"
+    ):
+        assert_enqueued(queue, "mail", "edsger", key="k")
+    with pytest.raises(AssertionError, match="1 instead of 0 'mail' with 'ada' waits"):
+        assert_enqueued(queue, "mail", "ada", count=0)
+    ada.cancel()
+    grace.cancel()
+    with pytest.raises(AssertionError, match="no 'mail' waits in queue 'jobs', but nothing"):
+        assert_enqueued(queue, "mail")
