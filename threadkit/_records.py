@@ -283,6 +283,13 @@ class QueueStats:
         discarded: their handlers gave them up.
         retries: how often an attempt was followed by a delay and another one.
         interrupted: how often the end of the queue cut an attempt short.
+        begun: the attempts that this process has begun. These six are measured, not counted with the jobs: while
+            something runs they may be a moment old.
+        ended: those of them that have ended.
+        waited: the seconds that jobs could have run before these attempts began, in all.
+        worked: the seconds that the attempts took that have ended, in all.
+        unfinished_work: the seconds for which those have run that have not ended, in all.
+        longest_running: the seconds of the longest of them. If it only grows, a handler hangs.
         workers: the threads there are.
         paused: whether no job is begun at present.
 
@@ -307,8 +314,34 @@ class QueueStats:
     discarded: int
     retries: int
     interrupted: int
+    begun: int
+    ended: int
+    waited: float
+    worked: float
+    unfinished_work: float
+    longest_running: float
     workers: int
     paused: bool
+
+    @property
+    def depth(self) -> int:
+        """The jobs that could run: ``pending``, as other work queues call it."""
+        return self.pending
+
+    @property
+    def adds(self) -> int:
+        """How often a job was put into the line, or will be when its time has come: at first, and for each retry."""
+        return self.submitted + self.retries
+
+    @property
+    def latency(self) -> float:
+        """The mean seconds that a job could have run before it was begun."""
+        return self.waited / self.begun if self.begun else 0.0
+
+    @property
+    def work_duration(self) -> float:
+        """The mean seconds that an attempt takes."""
+        return self.worked / self.ended if self.ended else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by name."""

@@ -242,7 +242,8 @@ class Known:
         record.fate = None if row["fate"] is None else state_at(row["fate"])
         record.priority, record.turn, record.key = row["priority"], row["turn"], row["key"]
         record.attempts, record.delay, record.timeout = row["attempts"], row["delay"], row["timeout"]
-        record.due = self._moment(row["run_at"])
+        if row["run_at"] is not None:  # else its time has come, and how long ago is still of interest
+            record.due = self._moment(row["run_at"])
         record.expires_at = self._moment(row["expires_at"])
         record.first_begun = self._moment(row["first_begun"])
         record.created, record.started, record.finished = row["created"], row["started"], row["finished"]

@@ -189,6 +189,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
             submitted=sum(counts.values()),
             **{str(state): count for state, count in counts.items()},
             **self._counters.snapshot(),
+            **self._meters.snapshot(self._clock.monotonic()),
             workers=len(self._crew),
             paused=self._paused,
         )

@@ -27,6 +27,7 @@ from threadkit import (
     stores,
 )
 from threadkit._keep import bounds_of
+from threadkit._meter import Meter, Meters
 from threadkit._waiting import Waiters
 from threadkit.testing import VirtualClock, assert_enqueued, run_inline
 
@@ -660,3 +661,52 @@ def test_what_was_submitted_is_asserted(queue, clock):
     grace.cancel()
     with pytest.raises(AssertionError, match="no 'mail' waits in queue 'jobs', but nothing"):
         assert_enqueued(queue, "mail")
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_time_is_measured(new_queue, clock):
+    """The figures tell how long jobs waited and worked, also of workers that have ended, and what still runs."""
+    queue = new_queue(workers=1)
+
+    @queue.handler
+    def work(seconds):
+        clock.park(clock.gate(), clock.monotonic() + seconds)
+
+    assert (queue.stats().latency, queue.stats().work_duration) == (0.0, 0.0)
+    first, second = queue.submit(work, 10), queue.submit(work, 30)
+    third = queue.submit(work, 20, delay=35)
+    assert (queue.stats().depth, queue.stats().adds) == (2, 3)
+    queue.start()
+    clock.settle()
+    clock.advance(15)  # the second has run for 5
+    stats = queue.stats()
+    assert (stats.begun, stats.ended, round(stats.waited), round(stats.worked)) == (2, 1, 10, 10)
+    assert (round(stats.unfinished_work), round(stats.longest_running)) == (5, 5)
+    queue.resize(2)
+    clock.settle()
+    clock.advance(22)  # the third runs since 2, on a worker of its own
+    stats = queue.stats()
+    assert (round(stats.unfinished_work), round(stats.longest_running)) == (29, 27)
+    clock.advance(30)
+    queue.resize(1)
+    clock.settle()
+    stats = queue.stats()
+    assert (stats.begun, stats.ended, round(stats.waited), round(stats.worked)) == (3, 3, 10, 60)
+    assert (round(stats.latency, 2), round(stats.work_duration)) == (3.33, 20)
+    assert (stats.unfinished_work, stats.longest_running, stats.depth) == (0, 0, 0)
+    assert all(job.done() for job in (first, second, third))
+    assert stats.as_dict()["worked"] == stats.worked
+
+
+def test_a_meter_is_closed_once():
+    """What a worker has measured is kept once, however often its meter is closed; one without a queue is nobody's."""
+    meters = Meters()
+    meter = meters.new()
+    meter.begin(1.0, 0.5)
+    meter.end(3.0)
+    meter.close()
+    meter.close()
+    assert meters.snapshot(9.0)["worked"] == 2.0
+    Meter().close()
