@@ -8,7 +8,8 @@ from concurrent.futures import Executor, Future
 from typing import Any, Generic, TypeVar
 
 from threadkit._clock import SYSTEM_CLOCK
-from threadkit._records import JobRecord
+from threadkit._keep import Bound, bounds_of
+from threadkit._records import FINISHED, JobRecord, JobState
 from threadkit._storing import Host
 from threadkit.testing import VirtualClock
 
@@ -21,6 +22,11 @@ HOST = Host(
     lambda: SYSTEM_CLOCK, JobRecord, lambda: True, lambda: 0, lambda seconds: None, lambda: None, lambda error: None
 )
 """What a store needs that is used without a queue."""
+
+
+def bounds(count: int) -> tuple[Bound[JobState], ...]:
+    """Return what a store is told that is to remember so many finished jobs."""
+    return bounds_of(count, FINISHED)
 
 
 class Gate:

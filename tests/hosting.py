@@ -62,11 +62,11 @@ class Host:
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOSTED), environ.get("PYTHONPATH")]))
         return environ
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self, path: str = "/") -> dict[str, Any]:
         """Send a request, and return the answer."""
         connection = http.client.HTTPConnection(*self._address, timeout=PATIENCE)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", path)
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
             return answer
         finally:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 import tenacity
@@ -130,8 +132,9 @@ def test_delay_of() -> None:
     assert delay_of(constant(1), RetryState(attempt_number=1)) == 1.0
     assert wish(30) == 30.0
     assert wish(timedelta(minutes=1)) == 60.0
-    for no_wish in (None, True, "Wed, 21 Oct 2026 07:28:00 GMT"):
+    for no_wish in (None, True, "soon", "-3", "nan", "inf", ""):
         assert wish(no_wish) == 1.0
+    assert wish("120") == 120.0
     for wrong in (-1, math.inf, math.nan):
         with pytest.raises(ValueError, match="retry_after"):
             wish(wrong)
@@ -201,3 +204,75 @@ def test_waits_of_tenacity() -> None:
     """Tenacity's own waits can be given wherever a backoff is wanted."""
     wait = tenacity.wait_fixed(1) + tenacity.wait_incrementing(start=0, increment=2)
     assert [Retry(backoff=wait).next_delay(RetryState(attempt_number=n)) for n in (1, 2, 3)] == [1.0, 3.0, 5.0]
+
+
+def test_stops_of_tenacity() -> None:
+    """Tenacity's own stops can be given for the number of attempts; those that look at the delay see it."""
+    stop = tenacity.stop_after_attempt(3) | tenacity.stop_before_delay(10)
+    retry = Retry(stop, backoff=constant(4))
+    assert retry.max_attempts == math.inf
+    assert retry.next_delay(RetryState(attempt_number=2, seconds_since_start=5.0)) == 4.0
+    assert retry.next_delay(RetryState(attempt_number=2, seconds_since_start=7.0)) is None
+    assert retry.next_delay(RetryState(attempt_number=3)) is None
+
+
+def test_each_error_has_its_policy() -> None:
+    """An error that one policy does not take is up to the next; what none takes is not tried again."""
+    retry = Retry(5, constant(60), on=ConnectionError, otherwise=Retry(2, constant(1), on=OSError))
+
+    def delays(error: Exception) -> list[float | None]:
+        return [retry.next_delay(RetryState(number, error)) for number in (1, 2, 5)]
+
+    assert delays(ConnectionError()) == [60.0, 60.0, None]
+    assert delays(OSError()) == [1.0, None, None]
+    assert delays(ValueError()) == [None, None, None]
+    with pytest.raises(TypeError, match="otherwise must be a Retry, not 3"):
+        Retry(otherwise=3)  # type: ignore[arg-type]  # that is the point
+
+
+class Answer:
+    """What an HTTP client attaches to its errors."""
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): text for name, text in headers.items()}
+
+
+NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("answer", "delay"),
+    [
+        (Answer(Retry_After="120"), 120.0),
+        (Answer(retry_after="2.5"), 2.5),
+        (Answer(Retry_After="Wed, 21 Oct 2026 07:29:30 GMT"), 90.0),
+        (Answer(Retry_After="Wed, 21 Oct 2026 07:29:30 -0000"), 90.0),
+        (Answer(Retry_After="Wed, 21 Oct 2026 09:29:30 +0200"), 90.0),
+        (Answer(Retry_After="Wed, 21 Oct 2026 07:00:00 GMT"), 0.0),
+        (Answer(Retry_After="in a while"), 1.0),
+        (Answer(), 1.0),
+        (object(), 1.0),
+        (None, 1.0),
+    ],
+)
+def test_what_a_server_says_is_honoured(answer: object, delay: float) -> None:
+    """The header Retry-After of an answer that hangs on the error, as seconds or as a date, is the delay."""
+    error = OSError("busy")
+    error.response = answer  # type: ignore[attr-defined]  # as requests and httpx do
+    assert delay_of(constant(1), RetryState(1, error, now=lambda: NOW)) == delay
+
+
+def test_the_error_of_urllib_says_when() -> None:
+    """An HTTPError, which is an answer itself, says when to ask again; also where it is the cause of another error."""
+    headers = Message()
+    headers["Retry-After"] = "7"
+    answer = HTTPError("http://localhost", 503, "busy", headers, None)
+    by_cause, by_context, hidden = OSError("a"), OSError("b"), OSError("c")
+    by_cause.__cause__ = by_context.__context__ = hidden.__context__ = answer
+    answer.__cause__ = by_cause  # a circle ends
+    hidden.__suppress_context__ = True
+    delays = [delay_of(constant(1), RetryState(1, each)) for each in (answer, by_cause, by_context, hidden)]
+    assert delays == [7.0, 7.0, 7.0, 1.0]
+    del headers["Retry-After"]
+    assert delay_of(constant(1), RetryState(1, by_cause)) == 1.0
+    answer.close()

@@ -29,6 +29,7 @@ VALUES: dict[str, Any] = {
     "threads": 32,
     "job_id": "7f3a",
     "handler": "resize",
+    "hook": "page",
     "attempt": 2,
     "seconds": 0.25,
     "state": "cancelled",

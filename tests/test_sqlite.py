@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from helpers import HOST, PATIENCE, Background, Blocker, Gate
+from helpers import HOST, PATIENCE, Background, Blocker, Gate, bounds
 
 from threadkit import (
     Closed,
@@ -38,6 +38,7 @@ from threadkit import (
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._jobfile import JobFile
 from threadkit._records import JobRecord
+from threadkit._sqlite_schema import MIGRATIONS, VERSION
 from threadkit.testing import VirtualClock
 
 
@@ -80,7 +81,7 @@ def test_jobs_outlive_their_queue(path):
         assert (again.progress, again.progress.message) == (0.5, "half")
         first, second = again.errors
         assert isinstance(first.error, RecordedError)
-        assert (str(first), first.at) == ("attempt 1: RecordedError: ValueError: no", job.errors[0].at)
+        assert (str(first), first.at) == ("attempt 1: ValueError: no", job.errors[0].at)
         assert second.traceback == job.errors[1].traceback
         assert isinstance(again.exception(0), JobFailed)
         assert again.exception(0).__cause__ is second.error
@@ -98,8 +99,9 @@ def test_the_retry_of_a_job_is_kept(path):
     with new_queue(path, workers=0) as queue:
         queue.declare("work")
         jobs = [queue.submit("work", retry=retry) for retry in kept]
-        with pytest.raises(ValueError, match="to the handler or to the queue"):
-            queue.submit("work", retry=Retry(2, on=OSError))
+        for refused in (Retry(2, on=OSError), Retry(lambda state: True), Retry(otherwise=Retry())):
+            with pytest.raises(ValueError, match="to the handler or to the queue"):
+                queue.submit("work", retry=refused)
     with new_queue(path, workers=0) as queue:
         assert [queue.get(job.id).retry for job in jobs] == kept
 
@@ -698,7 +700,7 @@ def test_a_job_of_another_queue_is_cancelled(path):
 def test_a_claimed_job_is_put_back(path):
     """What was claimed for a thread that will not run it goes back into the line, without an attempt spent."""
     store = stores.SQLiteStore(path)
-    store.open(10, HOST)
+    store.open(bounds(10), HOST)
     store.serve(frozenset({"work"}), frozenset())
     with new_queue(path, workers=0) as queue:
         queue.declare("work")
@@ -768,18 +770,51 @@ def test_what_a_dead_process_was_told_is_done(path):
     assert any(isinstance(event, events.JobEnded) and event.job_id == ids[0] for event in seen)
 
 
-def test_a_file_of_an_older_version_is_brought_up_to_date(path, monkeypatch):
-    """A file of an older version is migrated when it is opened, in one transaction."""
+def test_a_file_of_version_1_is_brought_up_to_date(path):
+    """A file that version 1 has made shows the same jobs and figures when it is opened, and goes on."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript((Path(__file__).parent / "schema" / "jobs-1.sql").read_text())
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    with new_queue(path, keep=3) as queue:
+        queue.pause()
+        shown = [(job.name, job.state, job.attempts, len(job.errors), job.headers) for job in queue.jobs()]
+        assert shown == [
+            ("double", "completed", 1, 0, {}),
+            ("fail", "failed", 2, 2, {}),
+            ("fail", "pending", 1, 1, {}),
+            ("later", "pending", 0, 0, {}),
+            ("later", "cancelled", 0, 0, {}),
+            ("later", "pending", 0, 0, {}),
+        ]
+        queue.handler("later")(lambda payload: payload)
+        job = queue.submit("later", headers={"tenant": "a"})
+        queue.resume()
+        assert job.result(PATIENCE) is None
+        assert (queue.stats().submitted, queue.stats().failed) == (7, 1)
+        assert queue._store._file.read("PRAGMA user_version") == [(VERSION,)]
+    columns = "SELECT name FROM pragma_table_info('job') ORDER BY name"
+    indices = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+    tally = "SELECT name FROM pragma_table_info('tally')"
+    with new_queue(path.with_name("new.db")) as fresh:
+        for query in (columns, indices, tally):
+            assert queue._store._file.read(query) == fresh._store._file.read(query)
+
+
+def test_a_migration_is_all_or_nothing(path, monkeypatch):
+    """Where a step of a migration fails, the file is what it was."""
     from threadkit import _sqlite_file, _sqlite_schema
 
     old_store(path)
     for module in (_sqlite_file, _sqlite_schema):
-        monkeypatch.setattr(module, "VERSION", 2)
-    monkeypatch.setitem(_sqlite_schema.MIGRATIONS, 1, ("ALTER TABLE owner ADD COLUMN host TEXT",))
+        monkeypatch.setattr(module, "VERSION", VERSION + 1)
+    monkeypatch.setitem(MIGRATIONS, VERSION, ("ALTER TABLE owner ADD COLUMN host TEXT", "SELECT * FROM nowhere"))
+    with pytest.raises(StoreError, match="nowhere"):
+        new_queue(path)
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (VERSION,)
+    monkeypatch.undo()
     with new_queue(path, workers=0) as queue:
         assert queue.stats().submitted == 200
-        assert queue._store._file.read("PRAGMA user_version") == [(2,)]
-        assert queue._store._file.read("SELECT host FROM owner") == [(None,)]
 
 
 def test_without_pipes_the_slow_look_finds_what_others_do(path, monkeypatch):
@@ -910,7 +945,7 @@ def opened(path, *, idle: int = 0, may_begin=lambda: True, news=lambda: None, **
     """Return a store without a queue."""
     store = stores.SQLiteStore(path, "process", patience=0, **options)
     told: list[Exception | None] = []
-    store.open(10, attrs.evolve(HOST, idle=lambda: idle, may_begin=may_begin, news=news, trouble=told.append))
+    store.open(bounds(10), attrs.evolve(HOST, idle=lambda: idle, may_begin=may_begin, news=news, trouble=told.append))
     store.serve(frozenset({"work"}), frozenset({"narrow"}))
     store.told = told
     return store

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import HOST
+from helpers import HOST, bounds
 
 from threadkit import stores
 from threadkit._records import JobRecord
@@ -17,7 +17,7 @@ from threadkit.stores import MemoryStore
 def test_a_job_can_be_pulled_out_of_the_middle():
     """A job is pulled out of a line in memory wherever it stands, once."""
     store = MemoryStore()
-    store.open(3, HOST)
+    store.open(bounds(3), HOST)
     one, other = JobRecord("x-1", 1, "work", None, 0.0), JobRecord("x-2", 2, "work", None, 0.0)
     for record in (one, other):
         store.add(record)
@@ -30,7 +30,7 @@ def test_a_job_can_be_pulled_out_of_the_middle():
 def test_the_front_of_the_line():
     """A job that is put in front is the next of its priority."""
     store = MemoryStore()
-    store.open(3, HOST)
+    store.open(bounds(3), HOST)
     one, other = JobRecord("x-1", 1, "work", None, 0.0), JobRecord("x-2", 2, "work", None, 0.0)
     store.add(one)
     store.push(one)

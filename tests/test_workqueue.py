@@ -680,6 +680,12 @@ def test_figures(queue, clock):
         "discarded": 0,
         "retries": 0,
         "interrupted": 0,
+        "begun": 0,
+        "ended": 0,
+        "waited": 0.0,
+        "worked": 0.0,
+        "unfinished_work": 0.0,
+        "longest_running": 0.0,
         "workers": 0,
         "paused": False,
     }

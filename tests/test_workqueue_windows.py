@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 
 import pytest
-from helpers import HOST, Background, Gate
+from helpers import HOST, Background, Gate, bounds
 
 from threadkit import JobContext, JobState, Lifecycle, Retry, WorkQueue, events
 from threadkit import _job as job_module
@@ -162,7 +163,7 @@ def test_two_who_claim_the_last_job():
             raise ValueError
 
     store = MemoryStore()
-    store.open(1, HOST)
+    store.open(bounds(1), HOST)
     record = JobRecord("x", 1, "late", None, 0.0)
     line = Vanishing([record])
     store._lines, store._line_of = (line,), {0: line}
@@ -173,7 +174,7 @@ def test_two_who_claim_the_last_job():
 def test_two_who_make_one_line():
     """Of two who put the first job of a priority into the line one makes its deque, and both use it."""
     store = MemoryStore()
-    store.open(1, HOST)
+    store.open(bounds(1), HOST)
     line = store._make_line(5)
     assert store._make_line(5) is line
     assert store._lines == (line,)
@@ -182,9 +183,26 @@ def test_two_who_make_one_line():
 def test_two_who_forget_the_last_job():
     """Of two who forget the oldest finished job one finds none."""
     store = MemoryStore()
-    store.open(0, HOST)
-    store._forget_oldest()
+    store.open(bounds(0), HOST)
+    store._forget_oldest(store._shelves[0])
     assert store.records() == []
+
+
+def test_an_old_job_that_is_revived_meanwhile():
+    """Of one who forgets an old job and one who revives it one succeeds."""
+    store = MemoryStore()
+    store.open(bounds(1), HOST)
+
+    class Taken(deque):
+        def remove(self, item):
+            self.clear()
+            raise ValueError
+
+    record = store._table["x"] = JobRecord("x", 1, "work", None, 0.0)
+    shelf = store._shelves[0]
+    shelf.jobs = Taken([record])
+    assert store._forget_old(shelf, 10.0) == math.inf
+    assert store.get("x") is record
 
 
 def test_two_who_make_the_notes(queue, monkeypatch):

@@ -5,6 +5,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
+    floor 1                _keep _retry_after _meter
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 2                _attendant
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
@@ -12,7 +13,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps
+    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _ending _recurrence
     floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _registry _sqlite_view
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from threadkit import (
         triggers as triggers,
     )
+    from threadkit._as_completed import as_completed as as_completed
     from threadkit._bus import Bus as Bus
     from threadkit._clock import Clock as Clock
     from threadkit._clock import Gate as Gate
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from threadkit._job import Job as Job
     from threadkit._job import JobContext as JobContext
     from threadkit._job import current_job as current_job
+    from threadkit._keep import Keep as Keep
     from threadkit._lane import ExecutorStats as ExecutorStats
     from threadkit._leader import Leader as Leader
     from threadkit._lease import LeaseError as LeaseError
@@ -131,6 +134,7 @@ _HOMES = {
     "JobContext": "_job",
     "JobError": "_records",
     "JobState": "_records",
+    "Keep": "_keep",
     "Leader": "_leader",
     "LeaseError": "_lease",
     "Lifecycle": "_lifecycle",
@@ -152,6 +156,7 @@ _HOMES = {
     "ThreadGroup": "_group",
     "Unresponsive": "_pulse",
     "WorkQueue": "_workqueue",
+    "as_completed": "_as_completed",
     "backoff": "backoff",
     "current_job": "_job",
     "current_request": "_request",
@@ -189,6 +194,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobState",
+    "Keep",
     "Leader",
     "LeaseError",
     "Lifecycle",
@@ -220,6 +226,7 @@ __all__ = [
     "Unresponsive",
     "WorkQueue",
     "WouldBlock",
+    "as_completed",
     "backoff",
     "current_job",
     "current_request",

@@ -7,8 +7,9 @@ rest of the package uses: seconds as ``float``, counts as ``int``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=str)
@@ -108,6 +109,21 @@ def text(value: str, name: str) -> str:
     if not value:
         raise ValueError(f"{name} must not be empty")
     return value
+
+
+def strings(value: Mapping[str, str], name: str) -> Mapping[str, str]:
+    """Return a read-only copy of a flat mapping from text to text.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of strings, not {value!r}")
+    copy = dict(value)
+    for part in (*copy, *copy.values()):
+        if not isinstance(part, str):
+            raise TypeError(f"{name} must be a dict of strings, but holds {part!r}")
+    return MappingProxyType(copy)
 
 
 def function(value: F, name: str) -> F:

@@ -20,6 +20,8 @@ from threadkit._coroutines import Loop
 from threadkit._crew import Crew
 from threadkit._handlers import Caller, Handler
 from threadkit._job import Job, _current, context_of
+from threadkit._keep import Bound
+from threadkit._meter import Meters
 from threadkit._observe import Counters
 from threadkit._override import override
 from threadkit._records import (
@@ -61,7 +63,7 @@ class Dispatcher(Waitlist):
         executor: Executor | None,
         loop: Loop | None,
         retry: Retry,
-        keep: int,
+        keep: tuple[Bound[JobState], ...],
         on_stop: Literal["drain", "finish"],
         clock: Clock | None,
     ) -> None:
@@ -77,6 +79,7 @@ class Dispatcher(Waitlist):
     def _reset(self) -> None:
         super()._reset()
         self._counters = Counters("retries", "interrupted")
+        self._meters = Meters()
         self._is_abandoned = False  # written once: what waits now will not be done
         self._crew = Crew(self._clock, self.name, self._work, self._conclude)
         self._ending = threading.Lock()  # whoever ends the queue takes it, and never gives it back
@@ -110,7 +113,8 @@ class Dispatcher(Waitlist):
             caller.close()
 
     def _new_caller(self) -> Caller:
-        return Caller(self._clock, self._executor, None if self._loop is None else self._loop.submit)
+        start = None if self._loop is None else self._loop.submit
+        return Caller(self._clock, self._executor, start, self._meters.new())
 
     def _is_called(self) -> bool:
         return self._closing or self._crew.shrinks or (not self._paused and self._store.has_ready())
@@ -148,6 +152,7 @@ class Dispatcher(Waitlist):
         job.attempts += 1
         job.begun = self._clock.monotonic()
         job.started = self._stamps.at(job.begun)
+        caller.meter.begin(job.begun, job.started - job.created if job.due is None else job.begun - job.due)
         handler: Handler = job.handler
         _current.set(job)
         if self._observers.is_heard():
@@ -168,6 +173,7 @@ class Dispatcher(Waitlist):
         elif failure is not None:
             job.value = None
             self._judge(job, failure)
+        caller.meter.end(self._clock.monotonic())
 
     def _is_kept(self, job: Job) -> bool:
         """Look whether the result can be kept; where it cannot the job has failed, and would again."""
@@ -229,11 +235,15 @@ class Dispatcher(Waitlist):
         retry = self._retry_of(job)
         if isinstance(failure, RetryLater):
             delay = _arguments.seconds(failure.delay, "delay")
-            return delay if job.attempts < retry.max_attempts else None
+            policy = retry.policy_for(failure) or retry
+            return None if policy.is_enough(self._state_of(job, failure), delay) else delay
+        return retry.next_delay(self._state_of(job, failure))
+
+    def _state_of(self, job: Job, failure: BaseException) -> RetryState:
         if job.first_begun is None:
             job.first_begun = job.begun
         since = self._clock.monotonic() - job.first_begun
-        return retry.next_delay(RetryState(job.attempts, failure, since, job.delay))
+        return RetryState(job.attempts, failure, since, job.delay, now=self._clock.now)
 
     def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
         """Move a job on after an attempt, and do what belongs to that step."""

@@ -15,6 +15,7 @@ from threadkit._calling import accepts, asks_for, is_async
 from threadkit._clock import Clock
 from threadkit._errors import DuplicateName, UnknownHandler
 from threadkit._limits import Limits
+from threadkit._meter import Meter
 from threadkit._records import JobRecord
 from threadkit._waiting import outcome_of
 from threadkit.backoff import Retry
@@ -146,6 +147,7 @@ class Caller:
         clock: what the thread parks on while an executor works.
         executor: where handlers run; None is here.
         start: has an event loop run the coroutine of an async handler; None runs it where plain ones run.
+        meter: what measures; closed with this.
     """
 
     def __init__(
@@ -153,7 +155,9 @@ class Caller:
         clock: Clock,
         executor: Executor | None,
         start: Callable[[Coroutine[Any, Any, Any]], Future[Any]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self.meter = meter or Meter()
         self._clock = clock
         self._executor = executor
         self._start = start
@@ -172,7 +176,8 @@ class Caller:
         return outcome_of(self._executor.submit(func, *arguments), self._clock)
 
     def close(self) -> None:
-        """Close the event loop, if there is one."""
+        """Close the meter, and the event loop, if there is one."""
+        self.meter.close()
         if self._runner is not None:
             self._runner.close()
             self._runner = None

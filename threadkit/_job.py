@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -45,9 +45,10 @@ class Job(JobRecord):
         id: unique, and sortable within its queue.
         name: the name of its handler.
         payload: what the handler is given.
+        headers: what was submitted with it beside the payload: a read-only mapping of text.
         state: a ``JobState``.
         attempts: how many attempts have begun that count; one that the queue's end interrupted does not.
-        errors: one ``JobError`` for each attempt that failed, in order.
+        errors: one ``JobError`` for each attempt that failed, in order; the last 100 of them.
         progress: what its handler said last: a number from 0 to 1 with a ``message``.
 
     Example:
@@ -86,8 +87,12 @@ class Job(JobRecord):
 
     @property
     def max_attempts(self) -> float:
-        """How many attempts it may have; ``inf`` is no limit."""
-        return self._queue._retry_of(self).max_attempts
+        """How many attempts it may have; ``inf`` is no limit. With several policies, by the one that allows most."""
+        most = 0.0
+        policy: Retry | None = self._queue._retry_of(self)
+        while policy is not None:
+            most, policy = max(most, policy.max_attempts), policy.otherwise
+        return most
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -176,6 +181,8 @@ class Job(JobRecord):
         return self._waiters().wait(clock, self.done, deadline_after(clock, seconds))
 
     async def _await(self) -> Any:
+        if self.done():  # else nobody would take its waiters out again
+            return self.result(0)
         import asyncio
 
         gate = cast("Gate", _LoopGate(asyncio.get_running_loop()))  # waiters do nothing with a gate but open it
@@ -215,6 +222,7 @@ class JobContext:
 
     Attributes:
         job_id: the job's id.
+        headers: what was submitted with the job beside its payload.
         attempt: the number of the attempt; the first is 1.
         token: set when the job is cancelled, its time-out is over or its queue stops.
         deadline: when its time-out is over, in seconds of the clock's ``monotonic()``; None without a time-out.
@@ -233,11 +241,12 @@ class JobContext:
         1 0.75 3 of 4
     """
 
-    __slots__ = ("_job", "attempt", "deadline", "job_id", "token")
+    __slots__ = ("_job", "attempt", "deadline", "headers", "job_id", "token")
 
     def __init__(self, job: Job, deadline: float | None) -> None:
         self._job = job
         self.job_id: str = job.id
+        self.headers: Mapping[str, str] = job.headers
         self.attempt: int = job.attempts
         self.deadline: float | None = deadline
         queue = job._queue
@@ -248,6 +257,11 @@ class JobContext:
     def is_stopping(self) -> bool:
         """True once the attempt should come to its end: the queue stops, the job is cancelled, or its time is over."""
         return self.token.is_set()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The job's own notes, which outlast the attempt: what ``job.meta`` shows."""
+        return self._job.meta
 
     def set_progress(self, fraction: float, message: str = "") -> None:
         """Say how far the job is; what ``job.progress`` shows.

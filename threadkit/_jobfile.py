@@ -314,7 +314,8 @@ def _leave(tx: Transaction) -> bool:
 _MOST_PIECES = 1000  # in one transaction
 _WRITE_TALLY = (
     "UPDATE tally SET scheduled = ?, pending = ?, running = ?, retrying = ?, completed = ?, failed = ?, cancelled = ?,"
-    " expired = ?, discarded = ?, turns = ?, kept = ?"
+    " expired = ?, discarded = ?, turns = ?, kept_completed = ?, kept_failed = ?, kept_cancelled = ?, kept_expired = ?,"
+    " kept_discarded = ?"
 )
 _open_files: weakref.WeakSet[JobFile] = weakref.WeakSet()
 

@@ -1,4 +1,4 @@
-"""When waiting jobs are called: ``Calendar`` has a timer entry for each, ``Alarm`` has one for all of a store's.
+"""When waiting jobs are called: ``Calendar`` has a timer entry for each, ``Alarm`` has one for all that a store does.
 
 Nothing is called before ``open()``: a queue takes jobs in before its start, and until then has no thread.
 """
@@ -6,6 +6,7 @@ Nothing is called before ``open()``: a queue takes jobs in before its start, and
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -43,8 +44,8 @@ class Times(Protocol):
         """Look within so many seconds whether anything is due."""
         ...
 
-    def moved(self, timer: Timer, shift: float) -> Times:
-        """Return the same on another timer, whose clock is ahead by so much; before ``open()``."""
+    def moved(self, clock: Clock, timer: Timer, shift: float) -> Times:
+        """Return the same on another clock and its timer, ahead by so much; before ``open()``."""
         ...
 
 
@@ -55,10 +56,18 @@ class Calendar:
         timer: what calls.
         promote: called with a job when it is due.
         expire: called with a job when it is too late for it.
+        alarm: what rings for the store; None where that has nothing to do in time.
     """
 
-    def __init__(self, timer: Timer, promote: Callable[[JobRecord], None], expire: Callable[[JobRecord], None]) -> None:
+    def __init__(
+        self,
+        timer: Timer,
+        promote: Callable[[JobRecord], None],
+        expire: Callable[[JobRecord], None],
+        alarm: Alarm | None = None,
+    ) -> None:
         self._timer = timer
+        self._alarm = alarm
         self._promote = promote
         self._expire = expire
         self._early: list[tuple[float, Callable[[Any], None], JobRecord]] | None = []
@@ -84,13 +93,18 @@ class Calendar:
         for due, callback, record in early:
             if record.state in UNFINISHED:
                 self._at(due, callback, record)
+        if self._alarm is not None:
+            self._alarm.open()
 
     def look_within(self, seconds: float) -> None:
-        """Do nothing: each job has its own entry."""
+        """Have the store look within so many seconds."""
+        if self._alarm is not None:
+            self._alarm.look_within(seconds)
 
-    def moved(self, timer: Timer, shift: float) -> Calendar:
-        """Return the same on another timer, whose clock is ahead by so much."""
-        twin = Calendar(timer, self._promote, self._expire)
+    def moved(self, clock: Clock, timer: Timer, shift: float) -> Calendar:
+        """Return the same on another clock and its timer, ahead by so much."""
+        alarm = None if self._alarm is None else self._alarm.moved(clock, timer, shift)
+        twin = Calendar(timer, self._promote, self._expire, alarm)
         twin._early = [(due + shift, callback, record) for due, callback, record in self._early or ()]
         return twin
 
@@ -139,9 +153,9 @@ class Alarm:
         """Ring within so many seconds."""
         self._set(self._clock.monotonic() + seconds)
 
-    def moved(self, timer: Timer, shift: float) -> Alarm:  # noqa: ARG002 - the store's times are not the clock's
-        """Return the same on another timer."""
-        return Alarm(self._clock, timer, self._tend)
+    def moved(self, clock: Clock, timer: Timer, shift: float) -> Alarm:  # noqa: ARG002 - the store's times are its own
+        """Return the same on another clock and its timer."""
+        return Alarm(clock, timer, self._tend)
 
     def _set(self, moment: float) -> None:
         """Ring at a moment, unless it rings before that."""
@@ -160,8 +174,9 @@ class Alarm:
             entry, self._entry = self._entry, None
         self._drop(entry)  # where it is another one than this, which an interrupt kept from being noted
         moment = self._tend()
-        with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
-            self._set(moment)
+        if moment < math.inf:
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
+                self._set(moment)
 
     def _drop(self, entry: Entry | None) -> None:
         if entry is not None:

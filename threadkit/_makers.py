@@ -29,7 +29,7 @@ from threadkit._run import Misfire, Overlap
 from threadkit._storing import JobStore
 from threadkit._supervisor import Strategy
 from threadkit._thread import ChildOptions, ManagedThread
-from threadkit._workqueue import WorkQueue
+from threadkit._workqueue import KeepRules, WorkQueue
 from threadkit.backoff import Backoff, Retry
 from threadkit.events import Event, Stopped
 
@@ -91,7 +91,7 @@ class QueueOptions(Placement, total=False):
     executor: Executor | None
     loop: Loop | None
     retry: Retry
-    keep: int
+    keep: KeepRules
     on_stop: Literal["drain", "finish"] | None
     clock: Clock | None
 

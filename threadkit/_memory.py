@@ -16,9 +16,21 @@ from typing import ClassVar
 from threadkit import _fork
 from threadkit._clock import Clock
 from threadkit._errors import StoreError
+from threadkit._keep import Bound, Keep
 from threadkit._ledger import Ledger
 from threadkit._permits import Permits
-from threadkit._records import FINISHED, PENDING, RETRYING, SCHEDULED, JobRecord, JobState
+from threadkit._records import (
+    ANY_JOB,
+    FAILED,
+    FINISHED,
+    PENDING,
+    RETRYING,
+    SCHEDULED,
+    JobFilter,
+    JobRecord,
+    JobState,
+)
+from threadkit._stamps import EARLY
 from threadkit._storing import Host
 
 
@@ -37,8 +49,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._generation: int | None = None
 
-    def open(self, keep: int, host: Host) -> None:  # noqa: ARG002 - it has nothing to ask
-        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
+    def open(self, bounds: tuple[Bound[JobState], ...], host: Host) -> None:
+        """Begin, and remember finished jobs within these bounds; in a forked child begin anew.
 
         Raises:
             StoreError: another queue uses it.
@@ -46,12 +58,16 @@ class MemoryStore:
         if self._generation == _fork.generation():
             raise StoreError("in memory", "another queue uses it; make one for each queue")
         self._generation = _fork.generation()
-        self._keep = keep
+        self._host = host
         self._ledger = Ledger()
         # Single steps on a dict or deque (d[k] = v, pop, append, appendleft, popleft, remove, copy) are atomic, with
         # and without the GIL: records compare by identity and ids are plain text, so no Python code runs inside.
         self._table: dict[str, JobRecord] = {}
-        self._finished: deque[JobRecord] = deque()
+        shelves = {state: shelf for bound in bounds for shelf in [_Shelf(bound.keep)] for state in bound.states}
+        self._shelves = tuple(shelves.get(state, _Shelf(Keep())) for state in JobState)  # by the state's column
+        # Whether tend() will be called. Who finishes a job puts it on the shelf first, and looks here then; tend()
+        # writes False first, and looks at the shelf then. So one sees the other; to be called twice does no harm.
+        self._is_tended = False
         self._turns = itertools.count(1)
         # One deque for each priority, highest first. Copied on write, so claim() reads it without a lock.
         self._lines: tuple[deque[JobRecord], ...] = ()
@@ -150,7 +166,7 @@ class MemoryStore:
         """Move a job to another state; return False, and do nothing, where it is not in the first one."""
         moved = self._ledger.move(record, before, after, at, why)
         if moved and after in FINISHED:
-            self._keep_finished(record)
+            self._keep_finished(record, after)
         return moved
 
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
@@ -164,7 +180,7 @@ class MemoryStore:
         """Move a job that has stopped running to another state, or to its fate; return which."""
         after = self._ledger.settle(record, after, at, why)
         if after in FINISHED:
-            self._keep_finished(record)
+            self._keep_finished(record, after)
         return after
 
     def revive(self, record: JobRecord) -> bool:
@@ -173,7 +189,7 @@ class MemoryStore:
         Raises:
             DuplicateName: an unfinished job has its key.
         """
-        return self._ledger.revive(record, lambda: self._unkeep(record))
+        return self._ledger.revive(record, lambda: self._unkeep(record, FAILED))
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return a job, unless it is unknown or has been forgotten."""
@@ -183,9 +199,16 @@ class MemoryStore:
         """Return the unfinished job that has a key."""
         return self._ledger.holder(key)
 
-    def records(self, state: JobState | None = None) -> list[JobRecord]:
-        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
-        return [record for record in self._table.copy().values() if state is None or record.state is state]
+    def records(self, wanted: JobFilter = ANY_JOB, limit: int | None = None) -> list[JobRecord]:
+        """Return the jobs that are remembered and wanted, in the order of their coming; at most so many."""
+        return list(itertools.islice(filter(wanted.takes, self._table.copy().values()), limit))
+
+    def forget(self, record: JobRecord) -> bool:
+        """Forget a job that has finished; False where it has not, or is forgotten already."""
+        if not self._unkeep(record, record.state):
+            return False
+        self._table.pop(record.id, None)
+        return True
 
     def in_hand(self) -> list[JobRecord]:
         """Return all jobs that are remembered."""
@@ -194,11 +217,35 @@ class MemoryStore:
     def position(self, record: JobRecord) -> int:
         """Return how many pending jobs come before this one. Linear in the number of jobs that are remembered."""
         place = _place(record)
-        return sum(_place(other) < place for other in self.records(PENDING))
+        return sum(_place(other) < place for other in self.records(JobFilter(PENDING)))
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
         return self._ledger.snapshot()
+
+    def tend(self) -> tuple[list[JobRecord], float]:
+        """Forget finished jobs that are too old; see ``JobStore``."""
+        self._is_tended = False
+        clock = self._host.clock()
+        posix, again = clock.now().timestamp(), math.inf
+        for shelf in {id(shelf): shelf for shelf in self._shelves}.values():
+            if shelf.age is not None:
+                again = min(again, self._forget_old(shelf, posix - shelf.age))
+        if again < math.inf:
+            self._is_tended = True
+        return [], clock.monotonic() + again
+
+    def _forget_old(self, shelf: _Shelf, until: float) -> float:
+        """Forget what finished before a POSIX time; return how many seconds later the next one did."""
+        while shelf.jobs:
+            with contextlib.suppress(IndexError, ValueError):  # somebody else has just taken it
+                oldest = shelf.jobs[0]
+                finished = oldest.finished
+                if finished is not None and finished - until > EARLY:
+                    return finished - until
+                shelf.jobs.remove(oldest)
+                self._table.pop(oldest.id, None)
+        return math.inf
 
     def _make_line(self, priority: int) -> deque[JobRecord]:
         with self._lines_lock:
@@ -209,23 +256,38 @@ class MemoryStore:
                 self._line_of = line_of
             return self._line_of[priority]
 
-    def _keep_finished(self, record: JobRecord) -> None:
+    def _keep_finished(self, record: JobRecord, state: JobState) -> None:
         """Remember a job that has finished, and forget the one that finished first where there are too many."""
-        self._finished.append(record)
-        if len(self._finished) > self._keep:
-            self._forget_oldest()
+        shelf = self._shelves[state.column]
+        shelf.jobs.append(record)
+        if len(shelf.jobs) > shelf.count:
+            self._forget_oldest(shelf)
+        if shelf.age is not None and not self._is_tended:
+            self._is_tended = True
+            self._host.tend_within(shelf.age)
 
-    def _forget_oldest(self) -> None:
+    def _forget_oldest(self, shelf: _Shelf) -> None:
         with contextlib.suppress(IndexError):  # somebody else has just forgotten the last one
-            self._table.pop(self._finished.popleft().id, None)
+            self._table.pop(shelf.jobs.popleft().id, None)
 
-    def _unkeep(self, record: JobRecord) -> bool:
+    def _unkeep(self, record: JobRecord, state: JobState) -> bool:
         """Take a finished job back. Who succeeds owns it: it can neither be forgotten nor revived twice."""
         try:
-            self._finished.remove(record)
+            self._shelves[state.column].jobs.remove(record)
         except ValueError:
             return False
         return True
+
+
+class _Shelf:
+    """The finished jobs that are bounded together, in the order of their ends."""
+
+    __slots__ = ("age", "count", "jobs")
+
+    def __init__(self, keep: Keep) -> None:
+        self.count = keep.count
+        self.age = keep.age
+        self.jobs: deque[JobRecord] = deque()
 
 
 def _place(record: JobRecord) -> tuple[int, float, int]:

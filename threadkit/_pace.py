@@ -27,7 +27,7 @@ class Pace:
         """Return how long to wait after an attempt that failed so; None where it was the last."""
         self._attempts += 1
         elapsed = self._clock.monotonic() - self._started
-        delay = self._retry.next_delay(RetryState(self._attempts, error, elapsed, self._delay))
+        delay = self._retry.next_delay(RetryState(self._attempts, error, elapsed, self._delay, now=self._clock.now))
         if delay is not None:
             self._delay = delay
         return delay

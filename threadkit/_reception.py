@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 
@@ -41,6 +41,7 @@ class SubmitOptions(TypedDict, total=False):
     retry: Retry | None
     expires: float | timedelta | None
     timeout: float | timedelta | None
+    headers: Mapping[str, str] | None
 
 
 class Reception(Waitlist):
@@ -79,6 +80,7 @@ class Reception(Waitlist):
         retry: Retry | None = None,
         expires: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Job:
         """Have a job done, and return at once; also before ``start()``.
 
@@ -94,6 +96,8 @@ class Reception(Waitlist):
             retry: how it is tried again; None is the handler's way, or the queue's.
             expires: seconds after which it is not begun any more, but expires.
             timeout: seconds that an attempt has; None is the handler's. See ``handler()``.
+            headers: what travels with the job beside its payload, such as a tenant, a user or a trace: text by name.
+                What ``job.headers`` and the handler's ``ctx.headers`` show.
 
         Raises:
             Closed: the queue has been stopped, or was while this call waited.
@@ -112,6 +116,8 @@ class Reception(Waitlist):
             self._set_times(job, delay, at, expires)
         if priority is not _ZERO or retry is not None or timeout is not None:
             self._set_rules(job, priority, retry, timeout)
+        if headers is not None:
+            job.headers = _arguments.strings(headers, "headers")
         if key is not None or on_conflict is not _RETURN:
             holder = self._set_key(job, key, on_conflict)
             if holder is not None:
@@ -134,6 +140,9 @@ class Reception(Waitlist):
         job = self._make(name_or_handler, payload)
         self._set_times(job, options.get("delay", _ZERO), options.get("at"), options.get("expires"))
         self._set_rules(job, options.get("priority", _ZERO), options.get("retry"), options.get("timeout"))
+        headers = options.get("headers")
+        if headers is not None:
+            job.headers = _arguments.strings(headers, "headers")
         on_conflict = options.get("on_conflict", _RETURN)
         holder = self._set_key(job, options.get("key"), on_conflict)
         if holder is not None:
@@ -306,16 +315,20 @@ class Reception(Waitlist):
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         if self._store.move(job, PENDING, RUNNING):
-            outer, caller = running_job(), self._new_caller()
-            try:
-                self._run(job, caller)
-            except BaseException as error:
-                self._rescue(job, error)
-                raise
-            finally:
-                _current.set(outer)
-                caller.close()
+            self._run_in_this_thread(job)
         return job
+
+    def _run_in_this_thread(self, job: Job) -> None:
+        """Make an attempt of a job in a thread that is none of the queue's, and may itself be running another job."""
+        outer, caller = running_job(), self._new_caller()
+        try:
+            self._run(job, caller)
+        except BaseException as error:
+            self._rescue(job, error)
+            raise
+        finally:
+            _current.set(outer)
+            caller.close()
 
 
 async def _off_the_loop(func: Callable[..., T], *args: Any) -> T:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -119,12 +121,15 @@ class JobError:
         return {
             "attempt": self.attempt,
             "at": self.at.isoformat(),
-            "error": describe(self.error),
+            "error": self._text(),
             "traceback": self.traceback,
         }
 
     def __str__(self) -> str:
-        return f"attempt {self.attempt}: {describe(self.error)}"
+        return f"attempt {self.attempt}: {self._text()}"
+
+    def _text(self) -> str:
+        return self.error.text if isinstance(self.error, RecordedError) else describe(self.error)
 
 
 class Progress(float):
@@ -142,6 +147,7 @@ class Progress(float):
 
 
 NO_PROGRESS = Progress()
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 UNKNOWN = object()
 
 
@@ -167,6 +173,7 @@ class JobRecord:
         "finished",
         "first_begun",
         "handler",
+        "headers",
         "id",
         "key",
         "name",
@@ -196,6 +203,7 @@ class JobRecord:
         self.payload: Any = payload
         self.priority: int = 0
         self.key: str | None = None
+        self.headers: Mapping[str, str] = NO_HEADERS
         self.handler: Any = None  # what its queue runs it with
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
@@ -235,6 +243,30 @@ class JobRecord:
 
 
 @attrs.frozen
+class JobFilter:
+    """Which jobs are asked for; None is any. The times are POSIX time, of the submit; the second is excluded."""
+
+    state: JobState | None = None
+    name: str | None = None
+    key: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def takes(self, record: JobRecord) -> bool:
+        """Return whether a job is one of them."""
+        return (
+            (self.state is None or record.state is self.state)
+            and (self.name is None or record.name == self.name)
+            and (self.key is None or record.key == self.key)
+            and (self.since is None or record.created >= self.since)
+            and (self.until is None or record.created < self.until)
+        )
+
+
+ANY_JOB = JobFilter()
+
+
+@attrs.frozen
 class QueueStats:
     """The figures of a queue, as of one moment: ``submitted`` is the sum over the nine states.
 
@@ -251,6 +283,13 @@ class QueueStats:
         discarded: their handlers gave them up.
         retries: how often an attempt was followed by a delay and another one.
         interrupted: how often the end of the queue cut an attempt short.
+        begun: the attempts that this process has begun. These six are measured, not counted with the jobs: while
+            something runs they may be a moment old.
+        ended: those of them that have ended.
+        waited: the seconds that jobs could have run before these attempts began, in all.
+        worked: the seconds that the attempts took that have ended, in all.
+        unfinished_work: the seconds for which those have run that have not ended, in all.
+        longest_running: the seconds of the longest of them. If it only grows, a handler hangs.
         workers: the threads there are.
         paused: whether no job is begun at present.
 
@@ -275,8 +314,34 @@ class QueueStats:
     discarded: int
     retries: int
     interrupted: int
+    begun: int
+    ended: int
+    waited: float
+    worked: float
+    unfinished_work: float
+    longest_running: float
     workers: int
     paused: bool
+
+    @property
+    def depth(self) -> int:
+        """The jobs that could run: ``pending``, as other work queues call it."""
+        return self.pending
+
+    @property
+    def adds(self) -> int:
+        """How often a job was put into the line, or will be when its time has come: at first, and for each retry."""
+        return self.submitted + self.retries
+
+    @property
+    def latency(self) -> float:
+        """The mean seconds that a job could have run before it was begun."""
+        return self.waited / self.begun if self.begun else 0.0
+
+    @property
+    def work_duration(self) -> float:
+        """The mean seconds that an attempt takes."""
+        return self.worked / self.ended if self.ended else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by name."""

@@ -1,4 +1,4 @@
-"""``Roster``: how handlers come into a queue."""
+"""``Roster``: how handlers and hooks come into a queue."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from threadkit._handlers import Handler, SerialBy, retry_of
 from threadkit._limits import parse_rate
 from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry
+from threadkit.events import Event, HookFailed
 
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Event)
 
 
 class Roster(Waitlist):
-    """The part of ``WorkQueue`` that takes handlers in."""
+    """The part of ``WorkQueue`` that takes handlers and hooks in."""
 
     @overload
     def handler(self, name: F, /) -> F: ...
@@ -92,6 +94,54 @@ class Roster(Waitlist):
             ValueError: it is empty.
         """
         self._handlers.declare(_arguments.text(name, "name"))
+
+    def on(self, *kinds: type[E]) -> Callable[[Callable[[E], object]], Callable[[E], object]]:
+        """Have the decorated function called with each event of these kinds; the function stays as it is.
+
+        ``JobStarted`` is told just before a handler is called; ``JobCompleted``, ``JobRetried``, ``JobDied`` and
+        ``JobEnded`` just after, when the record says so. The hook runs in the thread of the worker, in which
+        ``current_job()`` is the job's context, under no lock; what the job cannot be asked there, ``get()`` tells. What
+        a hook raises is logged, and told by a ``HookFailed``; it harms neither the job nor the worker.
+
+        Args:
+            *kinds: classes of ``threadkit.events``, with those that derive from them.
+
+        Raises:
+            TypeError: one of them is no event; or the function cannot be called.
+
+        Example:
+            >>> from threadkit import Retry, WorkQueue, events
+            >>> with WorkQueue(workers=1, retry=Retry(1)) as queue:
+            ...     @queue.on(events.JobDied)
+            ...     def page(event):
+            ...         print(f"{event.handler} died of {event.error!r}")
+            ...     @queue.handler
+            ...     def divide(payload):
+            ...         return 1 / payload
+            ...     queue.submit(divide, 0).wait(timeout=5)
+            True
+            divide died of ZeroDivisionError('division by zero')
+        """
+        given: tuple[object, ...] = kinds
+        if not given or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in given):
+            raise TypeError(f"kinds must be classes of threadkit.events, not {kinds!r}")
+
+        def decorate(func: Callable[[E], object]) -> Callable[[E], object]:
+            hook = _arguments.name_of(_arguments.function(func, "hook"), repr(func))
+
+            def call(event: Event) -> None:
+                if isinstance(event, kinds):
+                    try:
+                        func(event)
+                    except BaseException as error:  # the border of user code: even SystemExit must not end a worker
+                        if isinstance(event, HookFailed):  # to tell of that would fail again
+                            raise
+                        self._emit(HookFailed(component=self.name, hook=hook, error=error))
+
+            self._observers.add(call)
+            return func
+
+        return decorate
 
     def _add_handler(
         self,

@@ -8,6 +8,7 @@ transaction that ``JobFile`` commits, together with those of other threads.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable
 
 from threadkit import _sqlite_steps
@@ -355,4 +356,5 @@ class SQLiteStore(View):
         return New(
             *(record.id, record.name, payload, record.priority, record.key, self._posix(record.due)),
             *(self._posix(record.expires_at), record.created, record.timeout, pack_retry(record.retry)),
+            json.dumps(dict(record.headers)) if record.headers else None,
         )

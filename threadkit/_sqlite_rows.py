@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
@@ -29,7 +30,6 @@ from threadkit._records import (
 from threadkit._storing import Host
 from threadkit._transaction import Row, state_at
 from threadkit.backoff import Exponential, Retry, Sequence
-from threadkit.events import describe
 
 _RECENT = 512  # jobs that are kept in memory although nobody holds them
 _TRACEBACK_KEPT = 8_000  # characters of each, from its end
@@ -239,11 +239,14 @@ class Known:
         record.fate = None if row["fate"] is None else state_at(row["fate"])
         record.priority, record.turn, record.key = row["priority"], row["turn"], row["key"]
         record.attempts, record.delay, record.timeout = row["attempts"], row["delay"], row["timeout"]
-        record.due = self._moment(row["run_at"])
+        if row["run_at"] is not None:  # else its time has come, and how long ago is still of interest
+            record.due = self._moment(row["run_at"])
         record.expires_at = self._moment(row["expires_at"])
         record.first_begun = self._moment(row["first_begun"])
         record.created, record.started, record.finished = row["created"], row["started"], row["finished"]
         record.retry = unpack_retry(row["retry"])
+        if row["headers"] is not None:
+            record.headers = MappingProxyType(json.loads(row["headers"]))
         record.errors = unpack_errors(row["errors"], record.errors)
         record.progress = Progress(row["progress"], row["message"])
         if row["notes"] is not None:
@@ -262,12 +265,9 @@ def pack_errors(errors: tuple[JobError, ...]) -> str | None:
 
 
 def _packed_error(error: JobError) -> dict[str, Any]:
-    return {
-        "attempt": error.attempt,
-        "at": error.at.isoformat(),
-        "error": error.error.text if isinstance(error.error, RecordedError) else describe(error.error),
-        "traceback": error.traceback[-_TRACEBACK_KEPT:],
-    }
+    packed = error.as_dict()
+    packed["traceback"] = packed["traceback"][-_TRACEBACK_KEPT:]
+    return packed
 
 
 def unpack_errors(text: str | None, known: tuple[JobError, ...]) -> tuple[JobError, ...]:
@@ -304,9 +304,11 @@ def pack_retry(retry: Retry | None) -> str | None:
     if retry is None:
         return None
     backoff = retry.backoff
-    if retry.on is not Exception or type(backoff) not in {Exponential, Sequence}:
+    is_plain = retry.on is Exception and retry.stop is None and retry.otherwise is None
+    if not is_plain or type(backoff) not in {Exponential, Sequence}:
         raise ValueError(
-            f"retry of a job that is kept in a file must have a backoff of threadkit.backoff and no on, not {retry!r}; "
+            "retry of a job that is kept in a file must have a number of attempts, a backoff of threadkit.backoff, "
+            f"and neither on nor otherwise, but is {retry!r}; "
             "give such a retry to the handler or to the queue"
         )
     fields = attrs.asdict(cast("Any", backoff))

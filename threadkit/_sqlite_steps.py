@@ -13,17 +13,16 @@ from typing import Any, NamedTuple
 
 from threadkit._errors import DuplicateName
 from threadkit._records import CANCELLED, EXPIRED, FAILED, FINISHED, PENDING, RUNNING, JobState
-from threadkit._transaction import ALL, KEPT, Row, Transaction, as_row, state_at
+from threadkit._stamps import EARLY
+from threadkit._transaction import ALL, Row, Transaction, as_row, state_at
 
 CRASHESALLOWED = 2  # a job that ends its process once more is a dead letter
-EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who comes in time must not come too early
 _BATCH = 500  # rows that one transaction promotes, lets expire or rescues
-_SLACK = 16  # a sixteenth more than are to be kept may be remembered
 _MOST_NAMES = 200  # in one statement
 
 _INSERT = (
     "INSERT INTO job (id, name, payload, state, priority, turn, key, held_key, run_at, expires_at, created, timeout,"
-    " retry, owner, attempts, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " retry, headers, owner, attempts, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _BEGIN = "UPDATE job SET state = 2, owner = ?, attempts = attempts + 1, started = ?, expires_at = NULL, rev = rev + 1 "
 _FINISH = (
@@ -53,6 +52,7 @@ class New(NamedTuple):
     created: float
     timeout: float | None
     retry: str | None
+    headers: str | None
 
 
 def add(
@@ -86,7 +86,7 @@ def add(
         _INSERT,
         (
             *(new.id, new.name, new.payload, state.column, new.priority, tx.next_turn(), new.key, new.key, new.run_at),
-            *(expires_at, new.created, new.timeout, new.retry, owner, attempts, started),
+            *(expires_at, new.created, new.timeout, new.retry, new.headers, owner, attempts, started),
         ),
     )
     tx.tally[state.column] += 1
@@ -350,17 +350,6 @@ def rescue(tx: Transaction, owner: int, happened: str) -> tuple[list[Row], bool]
     if is_all:
         tx.execute("DELETE FROM owner WHERE id = ?", (owner,))
     return ended, not is_all
-
-
-def forget(tx: Transaction, keep: int) -> None:
-    """Delete the jobs that finished first, where more are remembered than should be: a few at a time cost less."""
-    if tx.tally[KEPT] > keep + keep // _SLACK:
-        excess = tx.tally[KEPT] - keep
-        tx.execute(
-            "DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended IS NOT NULL ORDER BY ended LIMIT ?)",
-            (excess,),
-        )
-        tx.tally[KEPT] -= excess
 
 
 def next_due(tx: Transaction) -> float | None:

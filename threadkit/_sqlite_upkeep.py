@@ -11,7 +11,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from threadkit import _arguments, _fork, _sqlite_steps
+from threadkit import _arguments, _fork, _sqlite_retention, _sqlite_steps
 from threadkit._clock import Clock, Gate, open_gate
 from threadkit._codec import JSON, Codec
 from threadkit._errors import Closed, StoreError
@@ -20,8 +20,9 @@ from threadkit._observe import logger
 from threadkit._permits import Permits
 from threadkit._records import FINISHED, PENDING, RETRYING, RUNNING, SCHEDULED, JobRecord
 from threadkit._room import Room
+from threadkit._sqlite_retention import Bounds
 from threadkit._sqlite_rows import Known
-from threadkit._stamps import Almanac
+from threadkit._stamps import EARLY, Almanac
 from threadkit._storing import Host
 from threadkit._transaction import Row, Transaction, state_at
 
@@ -61,7 +62,7 @@ class Upkeep:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path!r} {self._durability}>"
 
-    def open(self, keep: int, host: Host) -> None:
+    def open(self, bounds: Bounds, host: Host) -> None:
         """Begin; see ``JobStore``. In a forked child the file is opened anew.
 
         Raises:
@@ -72,6 +73,7 @@ class Upkeep:
         if self._generation == _fork.generation() and self._file.is_open:
             raise StoreError(self._path, "another queue uses this object; make one for each queue")
         self._host = host
+        self._bounds = bounds
         self._almanac = Almanac(host.clock)
         self._known = Known(host, self._codec, self._almanac.moment)
         self._hand = _Hand()
@@ -91,7 +93,7 @@ class Upkeep:
             self._path,
             synchronous="FULL" if self._durability == "power" else "NORMAL",
             patience=self._patience,
-            finish=lambda tx: _sqlite_steps.forget(tx, keep),
+            finish=lambda tx: _sqlite_retention.forget_many(tx, bounds),
             now=self._almanac.now,
             on_commit=self._on_commit,
         )
@@ -155,14 +157,19 @@ class Upkeep:
                         ended.append(self._known.learn(row, is_mine=False))
                     else:
                         self._known.learn(row)
-            due = self._file.run(_sqlite_steps.next_due)
+            due = self._file.run(self._look_on)
         except (StoreError, Closed) as error:
             self._ended = ended
             self._report(error)
             return [], now + _LONGEST_PAUSE
         self._recover()
         again = now + _LOOK_EVERY
-        return ended, again if due is None else min(again, self._almanac.moment(due) - _sqlite_steps.EARLY / 2)
+        return ended, again if due is None else min(again, self._almanac.moment(due) - EARLY / 2)
+
+    def _look_on(self, tx: Transaction) -> float | None:
+        """Forget what is too old; return the POSIX time at which there is something to do again."""
+        moments = (_sqlite_steps.next_due(tx), _sqlite_retention.forget_old(tx, self._bounds))
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def condemned(self) -> list[JobRecord]:
         """Return the jobs that run here and that others have condemned since the last call; see ``DurableStore``."""

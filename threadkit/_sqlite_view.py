@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from threadkit._records import FINISHED, PENDING, RUNNING, JobRecord, JobState
+from threadkit import _sqlite_retention
+from threadkit._records import ANY_JOB, FINISHED, RETRYING, RUNNING, SCHEDULED, JobFilter, JobRecord, JobState
 from threadkit._sqlite_rows import Place, clean
 from threadkit._sqlite_upkeep import Upkeep
 from threadkit._transaction import ALL, as_row
 
 _SELECT = f"SELECT {ALL} FROM job "
+
+# What is true of all jobs of a state anyway, and lets an index be used.
+_INDEXED = {
+    **dict.fromkeys(JobState, ""),
+    **dict.fromkeys(FINISHED, "ended IS NOT NULL AND "),
+    **dict.fromkeys((SCHEDULED, RETRYING), "run_at IS NOT NULL AND "),
+    RUNNING: "owner IS NOT NULL AND ",
+}
 
 
 class View(Upkeep):
@@ -21,20 +30,24 @@ class View(Upkeep):
         """Return the unfinished job that has a key."""
         return self._first("WHERE held_key = ?", key) if clean(key) == key else None
 
-    def records(self, state: JobState | None = None) -> list[JobRecord]:
-        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
-        if state is None:
-            where = ""
-        elif state in FINISHED:
-            where = f"WHERE ended IS NOT NULL AND state = {state.column} "
-        elif state is RUNNING:
-            where = f"WHERE owner IS NOT NULL AND state = {state.column} "
-        elif state is PENDING:
-            where = f"WHERE state = {state.column} "
-        else:
-            where = f"WHERE run_at IS NOT NULL AND state = {state.column} "
-        rows = self._file.read(f"{_SELECT}{where}ORDER BY seq")
+    def records(self, wanted: JobFilter = ANY_JOB, limit: int | None = None) -> list[JobRecord]:
+        """Return the jobs that are remembered and wanted, in the order of their coming; at most so many."""
+        state = wanted.state
+        terms = {
+            f"{'' if state is None else _INDEXED[state]}state = ?": None if state is None else state.column,
+            "name = ?": None if wanted.name is None else clean(wanted.name),
+            "key = ?": None if wanted.key is None else clean(wanted.key),
+            "created >= ?": wanted.since,
+            "created < ?": wanted.until,
+        }
+        given = {term: value for term, value in terms.items() if value is not None}
+        where = f"WHERE {' AND '.join(given)} " if given else ""
+        rows = self._file.read(f"{_SELECT}{where}ORDER BY seq LIMIT ?", *given.values(), -1 if limit is None else limit)
         return [self._known.learn(as_row(row)) for row in rows]
+
+    def forget(self, record: JobRecord) -> bool:
+        """Forget a job that has finished; False where it has not, or is forgotten already."""
+        return self._file.run(lambda tx: _sqlite_retention.forget(tx, record.id))
 
     def in_hand(self) -> list[JobRecord]:
         """Return the jobs that somebody in this process holds, looks at or runs."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from threadkit._clock import Clock
 
+EARLY = 2e-6  # seconds; POSIX time has no finer grain as a float, and who comes in time must not come too early
 _GOOD_FOR = 1.0  # seconds; so long may a step of the wall clock go unseen
 
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Protocol
 import attrs
 
 from threadkit._clock import Clock
+from threadkit._keep import Bound
 from threadkit._permits import Permits
-from threadkit._records import JobRecord, JobState
+from threadkit._records import ANY_JOB, JobFilter, JobRecord, JobState
 
 
 @attrs.frozen
@@ -52,8 +53,8 @@ class JobStore(Protocol):
     durable: ClassVar[bool]
     """Whether jobs outlive the process, and the queue may treat it as a ``DurableStore``."""
 
-    def open(self, keep: int, host: Host) -> None:
-        """Begin, with at most ``keep`` finished jobs; in a forked child begin anew.
+    def open(self, bounds: tuple[Bound[JobState], ...], host: Host) -> None:
+        """Begin, and remember finished jobs within these bounds; in a forked child begin anew.
 
         Raises:
             StoreError: another queue uses it.
@@ -157,8 +158,12 @@ class JobStore(Protocol):
         """Return the unfinished job that has a key."""
         ...
 
-    def records(self, state: JobState | None = None) -> list[JobRecord]:
-        """Return all jobs that are remembered, or those in one state, in the order of their coming."""
+    def records(self, wanted: JobFilter = ANY_JOB, limit: int | None = None) -> list[JobRecord]:
+        """Return the jobs that are remembered and wanted, in the order of their coming; at most so many."""
+        ...
+
+    def forget(self, record: JobRecord) -> bool:
+        """Forget a job that has finished; False where it has not, or is forgotten already."""
         ...
 
     def in_hand(self) -> list[JobRecord]:
@@ -171,6 +176,14 @@ class JobStore(Protocol):
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs are in each state, as of one moment, with those that have been forgotten."""
+        ...
+
+    def tend(self) -> tuple[list[JobRecord], float]:
+        """Do what is due: finished jobs that are too old are forgotten.
+
+        Returns:
+            the jobs that came to their end by that, and the moment of the clock at which to call again.
+        """
         ...
 
 
@@ -189,7 +202,7 @@ class DurableStore(JobStore, Protocol):
         ...
 
     def tend(self) -> tuple[list[JobRecord], float]:
-        """Do what is due: jobs whose time has come become pending, or expire; those of dead processes are rescued.
+        """Do what is due; jobs whose time has come become pending, or expire, and those of dead processes are rescued.
 
         Returns:
             the jobs that came to their end by that, and the moment of the clock at which to call again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from threadkit._records import FINISHED, JobState
+from threadkit._records import COMPLETED, FINISHED, JobState
 from threadkit._sqlite_schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 STATES: tuple[JobState, ...] = tuple(JobState)  # by column
-TURNS, KEPT = len(JobState), len(JobState) + 1  # columns of the tally after those of the states
+# Columns of the tally after those of the states; how many of a finished state are remembered: KEPT + its column.
+TURNS, KEPT = len(JobState), len(JobState) + 1 - COMPLETED.column
 ALL = ", ".join(COLUMNS)
 
 
@@ -53,7 +54,10 @@ class Transaction:
         """Count a job that goes from one state to another."""
         self.tally[before.column] -= 1
         self.tally[after.column] += 1
-        self.tally[KEPT] += (after in FINISHED) - (before in FINISHED)
+        if after in FINISHED:
+            self.tally[KEPT + after.column] += 1
+        if before in FINISHED:
+            self.tally[KEPT + before.column] -= 1
 
     def next_turn(self) -> int:
         """Return a number that is higher than all before."""

@@ -25,6 +25,7 @@ from threadkit._errors import Closed, StoreError, WouldBlock
 from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
 from threadkit._jobtimes import Alarm, Calendar, Times
+from threadkit._keep import Bound
 from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
 from threadkit._observe import logger
 from threadkit._override import override
@@ -55,7 +56,9 @@ class Waitlist(BaseComponent):
     kind: ClassVar[str] = "queue"
     default_phase: ClassVar[int] = Phase.WORK
 
-    def __init__(self, name: str, *, maxsize: float, store: JobStore, keep: int, clock: Clock | None) -> None:
+    def __init__(
+        self, name: str, *, maxsize: float, store: JobStore, keep: tuple[Bound[JobState], ...], clock: Clock | None
+    ) -> None:
         self._maxsize = maxsize
         self._store = store
         # What keeps the times of jobs itself, and may be shared with other processes.
@@ -82,7 +85,7 @@ class Waitlist(BaseComponent):
             self._audience: dict[Job, Waiters] = {}  # who waits for a job; see Job._waiters()
         else:  # it was adopted before its start, and has a new clock
             shift = self._clock.monotonic() - before
-            self._times = self._times.moved(self._timer, shift)
+            self._times = self._times.moved(self._clock, self._timer, shift)
             for record in self._store.in_hand():
                 if record.expires_at is not None:
                     record.expires_at += shift
@@ -118,9 +121,11 @@ class Waitlist(BaseComponent):
         )
 
     def _new_times(self) -> Times:
+        alarm = Alarm(self._clock, self._timer, self._tend)
         if self._shared is not None:
-            return Alarm(self._clock, self._timer, self._tend)
-        return Calendar(self._timer, self._promote, self._expire)
+            return alarm
+        forgets = any(bound.keep.age is not None for bound in self._keep)
+        return Calendar(self._timer, self._promote, self._expire, alarm if forgets else None)
 
     @abstractmethod
     def _may_begin(self) -> bool:
@@ -164,11 +169,12 @@ class Waitlist(BaseComponent):
 
     def _tend(self) -> float:
         """Have the store do what is due. The alarm's callback."""
-        ended, moment = cast("DurableStore", self._shared).tend()
+        ended, moment = self._store.tend()
         for record in ended:
             failure = record.errors[-1].error if record.state is FAILED else None
             self._tell_ended(record, failure)
-        self._on_news()
+        if self._shared is not None:
+            self._on_news()
         return moment
 
     def _has_ended(self, job: Job) -> bool:

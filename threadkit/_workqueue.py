@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Literal, cast
 
 from threadkit import _arguments
+from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock, deadline_after
 from threadkit._coroutines import Loop, checked
 from threadkit._dispatcher import Dispatcher
+from threadkit._errors import DuplicateName, WouldBlock
 from threadkit._handlers import retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job
+from threadkit._keep import Keep, bounds_of
 from threadkit._memory import MemoryStore
 from threadkit._override import override
 from threadkit._reception import Reception
-from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState, QueueStats
+from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, UNFINISHED, JobFilter, JobState, QueueStats
 from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
 
+KeepRules = int | Keep | Mapping[str, int | Keep] | Mapping[JobState, int | Keep]
 _RETRY = Retry()
 
 
@@ -53,7 +59,9 @@ class WorkQueue(Dispatcher, Reception, Roster):
         loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
             of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
-        keep: how many finished jobs are remembered; older ones are forgotten, but still counted.
+        keep: how many finished jobs are remembered; older ones are forgotten, but still counted. A ``Keep`` says for
+            how long as well, and a dict says it by state: ``{"completed": 1_000, "failed": Keep(5_000, age=86_400)}``.
+            The states that it does not name have 10,000 in common.
         on_stop: what a stop finishes: ``"drain"`` or ``"finish"``; see above. None is ``"drain"`` for jobs in memory,
             ``"finish"`` for a durable store.
         clock: where time comes from; None inherits the lifecycle's.
@@ -86,7 +94,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
         executor: Executor | None = None,
         loop: Loop | None = None,
         retry: Retry = _RETRY,
-        keep: int = 10_000,
+        keep: KeepRules = 10_000,
         on_stop: Literal["drain", "finish"] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -104,7 +112,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
             executor=executor,
             loop=checked(loop),
             retry=retry_of(retry),
-            keep=_arguments.count(keep, "keep", minimum=0),
+            keep=bounds_of(cast("Mapping[JobState, int | Keep]", keep), FINISHED),
             on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
             clock=clock,
         )
@@ -116,17 +124,47 @@ class WorkQueue(Dispatcher, Reception, Roster):
         self._refuse_forked()
         return cast("Job | None", self._store.get(job_id))
 
-    def jobs(self, state: JobState | str | None = None) -> list[Job]:
-        """Return the jobs that are remembered, in the order of their coming.
+    def jobs(
+        self,
+        state: JobState | str | None = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Return the jobs that are remembered, in the order of their coming. What is None here does not matter.
 
         Args:
             state: only those in this state.
+            name: only those of this handler.
+            key: only those with this key, the finished ones too.
+            since: only those submitted at this point in time or later; it is aware.
+            until: only those submitted before.
+            limit: at most so many, the first.
 
         Raises:
-            ValueError: there is no such state.
+            TypeError: an argument is of the wrong kind.
+            ValueError: there is no such state; or an argument is out of range.
+
+        Example:
+            >>> queue = WorkQueue(workers=0)
+            >>> queue.declare("mail")
+            >>> jobs = queue.submit_many("mail", ["ada", "grace", "edsger"])
+            >>> [job.payload for job in queue.jobs("pending", name="mail", limit=2)]
+            ['ada', 'grace']
         """
         self._refuse_forked()
-        return cast("list[Job]", self._store.records(None if state is None else JobState(state)))
+        wanted = JobFilter(
+            None if state is None else JobState(state),
+            None if name is None else _arguments.text(name, "name"),
+            None if key is None else _arguments.text(key, "key"),
+            None if since is None else _arguments.instant(since, "since").timestamp(),
+            None if until is None else _arguments.instant(until, "until").timestamp(),
+        )
+        most = None if limit is None else _arguments.count(limit, "limit", minimum=0)
+        return cast("list[Job]", self._store.records(wanted, most))
 
     def dead_letters(self) -> list[Job]:
         """Return the jobs whose last attempt failed."""
@@ -151,6 +189,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
             submitted=sum(counts.values()),
             **{str(state): count for state, count in counts.items()},
             **self._counters.snapshot(),
+            **self._meters.snapshot(self._clock.monotonic()),
             workers=len(self._crew),
             paused=self._paused,
         )
@@ -196,6 +235,34 @@ class WorkQueue(Dispatcher, Reception, Roster):
         job = self.get(job_id)
         return job if job is not None and self._revive(job) else None
 
+    def replay_all(
+        self, *, name: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Job]:
+        """Have dead letters tried again: all, or those that ``jobs()`` would return for the same arguments.
+
+        Returns:
+            the jobs that are tried again. One whose key another unfinished job has by now stays a dead letter.
+
+        Raises:
+            Closed: the queue has been stopped.
+            TypeError: an argument is of the wrong kind.
+            ValueError: an argument is out of range.
+        """
+        replayed: list[Job] = []
+        for letter in self.jobs(FAILED, name=name, since=since, until=until):
+            with contextlib.suppress(DuplicateName):
+                replayed += filter(None, [self.replay(letter.id)])
+        return replayed
+
+    def delete(self, job_id: str) -> bool:
+        """Forget a finished job, a dead letter say, at once; it stays counted.
+
+        Returns:
+            False where it has not finished, or is unknown.
+        """
+        job = self.get(job_id)
+        return job is not None and job.state in FINISHED and self._store.forget(job)
+
     def pause(self) -> None:
         """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in."""
         self._refuse_forked()
@@ -220,6 +287,48 @@ class WorkQueue(Dispatcher, Reception, Roster):
         """
         self._refuse_forked()
         self._resize(_arguments.count(workers, "workers", minimum=0))
+
+    def run_next(self) -> Job | None:
+        """Run the next job that may run, in this very thread: for tests, and for queues without workers.
+
+        Returns:
+            the job, after one attempt; None where none may run now.
+
+        Raises:
+            Closed: the queue has been stopped.
+            WouldBlock: called on an event loop's thread.
+
+        Example:
+            >>> queue = WorkQueue(workers=0)
+            >>> double = queue.handler("double")(lambda number: 2 * number)
+            >>> job = queue.submit("double", 21)
+            >>> queue.run_next() is job, job.result()
+            (True, 42)
+        """
+        self._refuse_forked()
+        self._refuse_closed()
+        if is_on_event_loop():
+            raise WouldBlock("run_next()", "an event loop's thread", "await asyncio.to_thread(queue.run_next)")
+        try:
+            job = self._begin_next()
+            if job is not None:
+                self._run_in_this_thread(job)
+        finally:
+            self._store.unclaim()
+        return job
+
+    def run_due(self) -> list[Job]:
+        """Run all jobs that may run now, and those that become so meanwhile, one after the other; see ``run_next()``.
+
+        What is delayed, or waits for its next attempt, waits until its time has come.
+
+        Returns:
+            the jobs, one for each attempt.
+
+        Raises:
+            Closed, WouldBlock: as ``run_next()``.
+        """
+        return list(iter(self.run_next, None))
 
     def drain(self, timeout: float | timedelta | None = None, *, delayed: bool = True) -> bool:
         """Wait until nothing is left: no job is scheduled, pending, running or retrying.

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol, cast
 
 import attrs
 
 from threadkit import _arguments
 from threadkit._chance import chance
+from threadkit._clock import SYSTEM_CLOCK
+from threadkit._retry_after import wish_of
 
 Jitter = Literal["full", "equal", "decorrelated"]
 _JITTERS = ("full", "equal", "decorrelated")
@@ -37,6 +39,8 @@ class RetryState:
         seconds_since_start: since the first attempt began.
         previous_delay: the seconds waited before the last attempt; 0 at first.
         random: where chance comes from.
+        upcoming_sleep: the delay that was worked out; 0 until then. A stop condition sees it.
+        now: returns the present time, which the date that a server names is compared with.
 
     Example:
         >>> RetryState(attempt_number=2, error=OSError("busy")).error
@@ -48,16 +52,13 @@ class RetryState:
     seconds_since_start: float = 0.0
     previous_delay: float = 0.0
     random: Callable[[], float] = chance
+    upcoming_sleep: float = 0.0
+    now: Callable[[], datetime] = SYSTEM_CLOCK.now
 
     @property
     def idle_for(self) -> float:
         """The seconds waited so far, as tenacity calls them."""
         return self.previous_delay
-
-    @property
-    def upcoming_sleep(self) -> float:
-        """The delay that is being worked out; 0 here."""
-        return 0.0
 
 
 class Backoff(Protocol):
@@ -193,7 +194,10 @@ def sequence(*seconds: float | timedelta) -> Backoff:
 
 
 def delay_of(backoff: Backoff, state: RetryState) -> float:
-    """Return what ``backoff`` says, or what the error says where it has a ``retry_after`` of its own.
+    """Return what ``backoff`` says, or what the error says where it, or one that it came of, has a wish of its own.
+
+    That is an attribute ``retry_after``, or the header ``Retry-After`` of an HTTP answer in ``error.response.headers``
+    or ``error.headers``: seconds, a ``timedelta``, a number as text, or an HTTP date.
 
     Raises:
         TypeError: the answer is no number.
@@ -205,10 +209,11 @@ def delay_of(backoff: Backoff, state: RetryState) -> float:
         >>> delay_of(constant(1), RetryState(attempt_number=1, error=busy))
         30.0
     """
-    wish = getattr(state.error, "retry_after", None)
-    if isinstance(wish, (int, float, timedelta)) and not isinstance(wish, bool):
-        return _arguments.seconds(wish, "retry_after")
-    return _arguments.seconds(backoff(state), "backoff")
+    wish = wish_of(state.error, state.now)
+    return _arguments.seconds(backoff(state), "backoff") if wish is None else wish
+
+
+Stop = Callable[[RetryState], bool]
 
 
 @attrs.frozen(init=False)
@@ -216,10 +221,14 @@ class Retry:
     """How often, how soon, on what, and for how long something is tried again.
 
     Args:
-        max_attempts: attempts in all, the first included; 1 is no retry, ``inf`` no limit.
-        backoff: how long to wait before each further attempt.
+        max_attempts: attempts in all, the first included; 1 is no retry, ``inf`` no limit. Or a stop condition: a
+            function of a ``RetryState`` that says whether it is enough, as tenacity's ``stop_*`` are; then the
+            attribute of this name is ``inf``, and ``stop`` is the function.
+        backoff: how long to wait before each further attempt. What the error says itself goes before; see
+            ``delay_of()``.
         on: the exception class, or classes, or a function ``f(error) -> bool``, that are worth another attempt.
         timeout: no new attempt begins later than this, in seconds from the first; None is no limit.
+        otherwise: what holds for the errors that ``on`` does not take. All attempts count, whatever they raised.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -233,20 +242,31 @@ class Retry:
         True
         >>> retry.next_delay(RetryState(attempt_number=1, error=ValueError("no"))) is None
         True
+        >>> patient = Retry(10, constant(60), on=ConnectionError, otherwise=retry)
+        >>> patient.next_delay(RetryState(attempt_number=1, error=ConnectionError("busy")))
+        60.0
+        >>> patient.next_delay(RetryState(attempt_number=1, error=OSError("busy")))
+        5.0
     """
 
     max_attempts: float
     backoff: Backoff
     on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
     timeout: float | None
+    stop: Stop | None
+    otherwise: Retry | None
 
     def __init__(
         self,
-        max_attempts: float = 4,
+        max_attempts: float | Stop = 4,
         backoff: Backoff = exponential(1, cap=3600),  # noqa: B008 - a frozen value, made once, is what is wanted
         on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] = Exception,
         timeout: float | timedelta | None = None,
+        otherwise: Retry | None = None,
     ) -> None:
+        if otherwise is not None and not isinstance(otherwise, Retry):
+            raise TypeError(f"otherwise must be a Retry, not {otherwise!r}")
+        stop = max_attempts if callable(max_attempts) else None
         if isinstance(on, (tuple, type)):
             classes = cast("tuple[object, ...]", on if isinstance(on, tuple) else (on,))
             if not all(map(_is_error_class, classes)):
@@ -254,10 +274,12 @@ class Retry:
         else:
             _arguments.function(on, "on")
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # attrs makes it
-            _arguments.limit(max_attempts, "max_attempts"),
+            math.inf if callable(max_attempts) else _arguments.limit(max_attempts, "max_attempts"),
             _arguments.function(backoff, "backoff"),
             on,
             _arguments.timeout(timeout),
+            stop,
+            otherwise,
         )
 
     def next_delay(self, state: RetryState) -> float | None:
@@ -266,12 +288,31 @@ class Retry:
         Args:
             state: what has happened so far; ``state.error`` is what the last attempt raised.
         """
-        if state.attempt_number >= self.max_attempts or not self._is_worth_it(state.error):
+        policy = self.policy_for(state.error)
+        if policy is None or state.attempt_number >= policy.max_attempts:
             return None
-        delay = delay_of(self.backoff, state)
-        if self.timeout is not None and state.seconds_since_start + delay > self.timeout:
+        delay = delay_of(policy.backoff, state)
+        if policy.timeout is not None and state.seconds_since_start + delay > policy.timeout:
             return None
-        return delay
+        return None if policy.is_enough(state, delay) else delay
+
+    def policy_for(self, error: BaseException | None) -> Retry | None:
+        """Return the one whose ``on`` takes the error: this, or what stands in ``otherwise``; None where none does."""
+        policy: Retry | None = self
+        while policy is not None and not policy._is_worth_it(error):
+            policy = policy.otherwise
+        return policy
+
+    def is_enough(self, state: RetryState, delay: float) -> bool:
+        """Return whether there are to be no more attempts, whatever was raised.
+
+        Args:
+            state: what has happened so far.
+            delay: the seconds until the next attempt, if there is one.
+        """
+        if state.attempt_number >= self.max_attempts:
+            return True
+        return self.stop is not None and bool(self.stop(attrs.evolve(state, upcoming_sleep=delay)))
 
     def _is_worth_it(self, error: BaseException | None) -> bool:
         if error is None:

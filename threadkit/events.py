@@ -220,6 +220,16 @@ class JobEnded(JobEvent):
 
 
 @frozen
+class HookFailed(Event):
+    """A hook of a queue raised; neither the job nor its worker was harmed."""
+
+    hook: str
+    error: BaseException
+    level = logging.ERROR
+    sentence = "queue {component!r}: hook {hook} failed: {error}"
+
+
+@frozen
 class StoreFailed(Event):
     """A queue's store cannot do its work; it goes on trying, and nothing is lost meanwhile."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from helpers import HOST
+from helpers import HOST, bounds
 
 from threadkit import DuplicateName, JobState, StoreError, WorkQueue, stores
 from threadkit import _fork as fork
-from threadkit._records import JobRecord
+from threadkit._records import JobFilter, JobRecord
 
 P, R, C = JobState.PENDING, JobState.RUNNING, JobState.COMPLETED
 numbers = itertools.count(1)
@@ -25,7 +25,7 @@ def new_store(request, tmp_path):
 @pytest.fixture
 def store(new_store):
     made = new_store()
-    made.open(3, HOST)
+    made.open(bounds(3), HOST)
     made.serve(frozenset({"work"}), frozenset({"limited"}))
     yield made
     for record in made.in_hand():
@@ -175,8 +175,8 @@ def test_old_jobs_are_forgotten_but_counted(store):
         end(store, each)
     assert store.move(jobs[4], P, JobState.EXPIRED, 1.0)
     assert store.records() == jobs[2:]
-    assert store.records(C) == jobs[2:4]
-    assert store.records(JobState.EXPIRED) == jobs[4:]
+    assert store.records(JobFilter(C)) == jobs[2:4]
+    assert store.records(JobFilter(JobState.EXPIRED)) == jobs[4:]
     assert store.get(jobs[0].id) is None
     assert store.get(jobs[4].id) is jobs[4]
     assert (store.counts()[C], store.counts()[JobState.EXPIRED]) == (4, 1)
@@ -194,7 +194,7 @@ def test_jobs_are_listed_by_state(store):
     store.settle(retrying, JobState.RETRYING, 1.0)
     assert store.records() == [scheduled, pending, running, retrying]
     for each in store.records():
-        assert store.records(each.state) == [each]
+        assert store.records(JobFilter(each.state)) == [each]
 
 
 def test_the_position_counts_who_comes_first(store):
@@ -270,6 +270,6 @@ def test_a_child_begins_anew(store, monkeypatch):
     assert store.in_hand()
     if store.durable:
         return  # that a child may open the file anew takes a real fork; see tests/integration/test_sqlite_processes.py
-    store.open(3, HOST)
+    store.open(bounds(3), HOST)
     assert store.records() == []
     assert sum(store.counts().values()) == 0

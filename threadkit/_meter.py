@@ -1,0 +1,91 @@
+"""``Meters``: how long jobs waited and ran, measured by each worker for itself, so that no two share a lock.
+
+Only its worker writes into a ``Meter``; others read single values, each of which is old or new but never torn. What is
+read may therefore be a moment old, and is exact once nothing runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class Meter:
+    """What one worker has measured.
+
+    Args:
+        meters: what it belongs to, until it is closed.
+    """
+
+    __slots__ = ("_meters", "begun", "ended", "since", "waited", "worked")
+
+    def __init__(self, meters: Meters | None = None) -> None:
+        self._meters = meters
+        self.begun = 0
+        self.ended = 0  # written after begun, and read before it, so never more
+        self.waited = 0.0
+        self.worked = 0.0
+        self.since: float | None = None  # the moment at which the attempt began that is being made
+
+    def begin(self, moment: float, waited: float) -> None:
+        """An attempt begins."""
+        self.begun += 1
+        self.waited += waited
+        self.since = moment
+
+    def end(self, moment: float) -> None:
+        """The attempt has ended."""
+        self.worked += moment - (self.since or 0.0)
+        self.since = None
+        self.ended += 1
+
+    def close(self) -> None:
+        """Its worker has ended."""
+        if self._meters is not None:
+            self._meters.retire(self)
+
+
+class Meters:
+    """All of a queue."""
+
+    def __init__(self) -> None:
+        # Guards both, and is taken where a worker begins and ends, and to look. Reentrant for finalizers.
+        self._lock = threading.RLock()
+        self._meters: dict[Meter, None] = {}
+        self._past = Meter()  # what those have measured whose workers have ended
+
+    def new(self) -> Meter:
+        """Return one for a worker that begins."""
+        meter = Meter(self)
+        with self._lock:
+            self._meters[meter] = None
+        return meter
+
+    def retire(self, meter: Meter) -> None:
+        """Keep what a meter has measured, and forget it."""
+        with self._lock:
+            if self._meters.pop(meter, meter) is None:
+                past = self._past
+                past.ended += meter.ended
+                past.begun += meter.begun
+                past.waited += meter.waited
+                past.worked += meter.worked
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return the sums, as ``QueueStats`` names them.
+
+        Args:
+            now: the present moment.
+        """
+        with self._lock:
+            meters = [self._past, *self._meters]
+            ended = sum(meter.ended for meter in meters)
+            running = [now - since for meter in meters if (since := meter.since) is not None]
+            return {
+                "ended": ended,
+                "begun": sum(meter.begun for meter in meters),
+                "waited": sum(meter.waited for meter in meters),
+                "worked": sum(meter.worked for meter in meters),
+                "unfinished_work": sum(running),
+                "longest_running": max(running, default=0.0),
+            }
