@@ -12,6 +12,7 @@ from helpers import PATIENCE, Background
 from threadkit import (
     CallTimeout,
     Closed,
+    JobCancelled,
     JobContext,
     JobState,
     Keep,
@@ -281,9 +282,10 @@ def test_a_queue_that_is_adopted_keeps_its_rules(new_queue, clock):
 def test_times_are_those_of_the_clock_that_a_queue_is_given(new_queue):
     """A queue that a lifecycle gives a clock far from the system's waits, and forgets, by that clock alone."""
     other = VirtualClock()  # of a year that is over
-    with Lifecycle(clock=other) as lc:
-        queue = lc.add(worker_of(new_queue(keep=Keep(age=3600), clock=None)))
-        later = queue.submit("work", "failed", delay=60)
+    lc = Lifecycle(clock=other)
+    queue = lc.add(worker_of(new_queue(keep=Keep(age=3600), clock=None)))
+    later = queue.submit("work", "failed", delay=60)
+    with lc:
         other.advance(50)
         assert later.state == "scheduled"
         other.advance(20)
@@ -503,6 +505,25 @@ def test_a_job_that_is_done_as_it_is_looked_at_comes_once(queue, clock, monkeypa
     assert next(arrivals) is job
     with pytest.raises(CallTimeout):
         next(arrivals)
+
+
+def test_who_awaits_a_job_that_is_done_as_it_is_looked_at(queue, monkeypatch):
+    """A job that ends while somebody begins to await it is not waited for."""
+    queue.declare("later")
+    job = queue.submit("later")
+    enter = Waiters.enter
+
+    def late(waiters, gate):
+        job.cancel()
+        enter(waiters, gate)
+
+    monkeypatch.setattr(Waiters, "enter", late)
+
+    async def ask():
+        return await job
+
+    with pytest.raises(JobCancelled):
+        asyncio.run(ask())
 
 
 def test_who_awaits_what_is_done_leaves_nothing_behind(queue, clock):
