@@ -34,6 +34,7 @@ class Modelled:
     errors: int = 0
     turn: int = 0
     key: str | None = None
+    is_deleted: bool = False
 
 
 class QueueModel(RuleBasedStateMachine):
@@ -135,7 +136,8 @@ class QueueModel(RuleBasedStateMachine):
     def cancel(self, data) -> None:
         modelled = data.draw(st.sampled_from(self.jobs))
         possible = modelled.state in {"scheduled", "pending", "retrying"}
-        assert self.queue.cancel(modelled.job.id) is (possible or modelled.state == "cancelled")
+        was_cancelled = modelled.state == "cancelled" and not modelled.is_deleted
+        assert self.queue.cancel(modelled.job.id) is (possible or was_cancelled)
         if possible:
             modelled.state = "cancelled"
         self.settle()
@@ -146,12 +148,36 @@ class QueueModel(RuleBasedStateMachine):
         modelled = data.draw(st.sampled_from(self.jobs))
         if any(each.key == modelled.key for each in self.unfinished() if each.key is not None):
             return
-        possible = modelled.state == "failed"
+        possible = modelled.state == "failed" and not modelled.is_deleted
         assert (self.queue.replay(modelled.job.id) is modelled.job) is possible
         if possible:
             modelled.state, modelled.attempts = "pending", 0
             self.enter_line(modelled)
         self.settle()
+
+    @rule()
+    def replay_all(self) -> None:
+        self.queue.pause()  # so that none of them runs before the last is played again
+        expected = []
+        for letter in self.jobs:
+            is_held = any(each.key == letter.key for each in self.unfinished() if each.key is not None)
+            if letter.state == "failed" and not letter.is_deleted and not is_held:
+                letter.state, letter.attempts = "pending", 0
+                self.enter_line(letter)
+                expected.append(letter.job)
+        assert self.queue.replay_all() == expected
+        if not self.paused:
+            self.queue.resume()
+        self.settle()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.jobs)
+    def delete(self, data) -> None:
+        modelled = data.draw(st.sampled_from(self.jobs))
+        possible = modelled.job.state.is_finished and not modelled.is_deleted
+        assert self.queue.delete(modelled.job.id) is possible
+        modelled.is_deleted = modelled.is_deleted or possible
+        assert (self.queue.get(modelled.job.id) is None) is modelled.is_deleted
 
     @rule()
     def pause(self) -> None:
@@ -266,7 +292,7 @@ class DurableModel(QueueModel):
         self.now += seconds
         self.open()
         for each in self.jobs:
-            each.job = self.queue.get(each.job.id)
+            each.job = self.queue.get(each.job.id) or each.job
         self.pass_time()
         self.run_line()
 

@@ -12,8 +12,11 @@ from helpers import HOST, Background, Gate, bounds
 
 from threadkit import JobContext, JobState, Lifecycle, Retry, WorkQueue, events
 from threadkit import _job as job_module
+from threadkit._clock import SYSTEM_CLOCK
 from threadkit._crew import Crew
+from threadkit._jobtimes import Calendar
 from threadkit._records import JobRecord
+from threadkit._timer import Timer
 from threadkit.stores import MemoryStore
 from threadkit.testing import VirtualClock
 
@@ -350,3 +353,12 @@ def test_a_worker_that_is_hit_again_and_again_rests(caplog):
     ended.pass_through()
     assert blows == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0]
     assert caplog.text.count("worker crew_0 was hit") == 5
+
+
+def test_a_store_that_has_nothing_to_do_in_time():
+    """Where no job is forgotten by its age there is no alarm, and to ask for one does nothing."""
+    timer = Timer(SYSTEM_CLOCK, "timer")
+    calendar = Calendar(timer, lambda record: None, lambda record: None)
+    calendar.look_within(1.0)
+    calendar.open()
+    assert len(timer) == 0

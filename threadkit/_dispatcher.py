@@ -152,7 +152,9 @@ class Dispatcher(Waitlist):
         job.attempts += 1
         job.begun = self._clock.monotonic()
         job.started = self._stamps.at(job.begun)
-        caller.meter.begin(job.begun, job.started - job.created if job.due is None else job.begun - job.due)
+        meter, started = caller.meter, job.started
+        meter.since = job.begun
+        waited = started - job.created if job.due is None else job.begun - job.due
         handler: Handler = job.handler
         _current.set(job)
         if self._observers.is_heard():
@@ -173,7 +175,7 @@ class Dispatcher(Waitlist):
         elif failure is not None:
             job.value = None
             self._judge(job, failure)
-        caller.meter.end(self._clock.monotonic())
+        meter.add(waited, (job.finished or self._stamps.now()) - started)
 
     def _is_kept(self, job: Job) -> bool:
         """Look whether the result can be kept; where it cannot the job has failed, and would again."""

@@ -17,27 +17,21 @@ class Meter:
         meters: what it belongs to, until it is closed.
     """
 
-    __slots__ = ("_meters", "begun", "ended", "since", "waited", "worked")
+    __slots__ = ("_meters", "attempts", "since", "waited", "worked")
 
     def __init__(self, meters: Meters | None = None) -> None:
         self._meters = meters
-        self.begun = 0
-        self.ended = 0  # written after begun, and read before it, so never more
+        self.attempts = 0  # that have ended
         self.waited = 0.0
         self.worked = 0.0
         self.since: float | None = None  # the moment at which the attempt began that is being made
 
-    def begin(self, moment: float, waited: float) -> None:
-        """An attempt begins."""
-        self.begun += 1
+    def add(self, waited: float, worked: float) -> None:
+        """An attempt has ended. Called for every job, so it reads no clock."""
+        self.attempts += 1
         self.waited += waited
-        self.since = moment
-
-    def end(self, moment: float) -> None:
-        """The attempt has ended."""
-        self.worked += moment - (self.since or 0.0)
+        self.worked += worked
         self.since = None
-        self.ended += 1
 
     def close(self) -> None:
         """Its worker has ended."""
@@ -66,8 +60,7 @@ class Meters:
         with self._lock:
             if self._meters.pop(meter, meter) is None:
                 past = self._past
-                past.ended += meter.ended
-                past.begun += meter.begun
+                past.attempts += meter.attempts
                 past.waited += meter.waited
                 past.worked += meter.worked
 
@@ -79,11 +72,9 @@ class Meters:
         """
         with self._lock:
             meters = [self._past, *self._meters]
-            ended = sum(meter.ended for meter in meters)
             running = [now - since for meter in meters if (since := meter.since) is not None]
             return {
-                "ended": ended,
-                "begun": sum(meter.begun for meter in meters),
+                "attempts": sum(meter.attempts for meter in meters),
                 "waited": sum(meter.waited for meter in meters),
                 "worked": sum(meter.worked for meter in meters),
                 "unfinished_work": sum(running),

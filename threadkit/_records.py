@@ -283,11 +283,10 @@ class QueueStats:
         discarded: their handlers gave them up.
         retries: how often an attempt was followed by a delay and another one.
         interrupted: how often the end of the queue cut an attempt short.
-        begun: the attempts that this process has begun. These six are measured, not counted with the jobs: while
+        attempts: the attempts that this process has made. These five are measured, not counted with the jobs: while
             something runs they may be a moment old.
-        ended: those of them that have ended.
         waited: the seconds that jobs could have run before these attempts began, in all.
-        worked: the seconds that the attempts took that have ended, in all.
+        worked: the seconds that these attempts took, in all.
         unfinished_work: the seconds for which those have run that have not ended, in all.
         longest_running: the seconds of the longest of them. If it only grows, a handler hangs.
         workers: the threads there are.
@@ -314,8 +313,7 @@ class QueueStats:
     discarded: int
     retries: int
     interrupted: int
-    begun: int
-    ended: int
+    attempts: int
     waited: float
     worked: float
     unfinished_work: float
@@ -336,12 +334,12 @@ class QueueStats:
     @property
     def latency(self) -> float:
         """The mean seconds that a job could have run before it was begun."""
-        return self.waited / self.begun if self.begun else 0.0
+        return self.waited / self.attempts if self.attempts else 0.0
 
     @property
     def work_duration(self) -> float:
         """The mean seconds that an attempt takes."""
-        return self.worked / self.ended if self.ended else 0.0
+        return self.worked / self.attempts if self.attempts else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by name."""

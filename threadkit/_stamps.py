@@ -49,17 +49,19 @@ class Almanac:
         clock: returns the clock.
     """
 
-    __slots__ = ("_clock", "_offset")
+    __slots__ = ("_clock", "_known")
 
     def __init__(self, clock: Callable[[], Clock]) -> None:
         self._clock = clock
-        self._offset = -math.inf
+        self._known: tuple[Clock | None, float] = None, -math.inf  # a clock, and how far its POSIX time is ahead
         self.adjust()
 
     def adjust(self) -> None:
         """Look at the wall clock."""
         clock = self._clock()
-        self._offset = max(self._offset, clock.now().timestamp() - clock.monotonic())
+        offset = clock.now().timestamp() - clock.monotonic()
+        known, before = self._known
+        self._known = clock, max(offset, before) if clock is known else offset
 
     def now(self) -> float:
         """Return the POSIX time."""
@@ -67,8 +69,13 @@ class Almanac:
 
     def posix(self, moment: float) -> float:
         """Return the POSIX time of a moment."""
-        return moment + self._offset
+        return moment + self._offset()
 
     def moment(self, posix: float) -> float:
         """Return the moment of a POSIX time."""
-        return posix - self._offset
+        return posix - self._offset()
+
+    def _offset(self) -> float:
+        if self._clock() is not self._known[0]:  # the queue was adopted by a lifecycle with a clock of its own
+            self.adjust()
+        return self._known[1]

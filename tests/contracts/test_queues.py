@@ -12,6 +12,7 @@ from helpers import PATIENCE, Background
 from threadkit import (
     CallTimeout,
     Closed,
+    JobCancelled,
     JobContext,
     JobState,
     Keep,
@@ -187,15 +188,20 @@ def finish(queue, how: str, count: int = 1) -> list[str]:
     return [job.id for job in jobs]
 
 
-def worker(queue):
-    """Have a queue do jobs that end as their payload says."""
+def worker_of(queue):
+    """Have a queue do jobs that end as their payload says, once it is started."""
 
     @queue.handler(retry=Retry(1))
     def work(how):
         if how == "failed":
             raise OSError("no disk")
 
-    queue.start()
+    return queue
+
+
+def worker(queue):
+    """Do the same, and start it."""
+    worker_of(queue).start()
     return queue
 
 
@@ -271,6 +277,21 @@ def test_a_queue_that_is_adopted_keeps_its_rules(new_queue, clock):
         assert len(queue.jobs()) == 1
         other.advance(70)
         assert queue.jobs() == []
+
+
+def test_times_are_those_of_the_clock_that_a_queue_is_given(new_queue):
+    """A queue that a lifecycle gives a clock far from the system's waits, and forgets, by that clock alone."""
+    other = VirtualClock()  # of a year that is over
+    lc = Lifecycle(clock=other)
+    queue = lc.add(worker_of(new_queue(keep=Keep(age=3600), clock=None)))
+    later = queue.submit("work", "failed", delay=60)
+    with lc:
+        other.advance(50)
+        assert later.state == "scheduled"
+        other.advance(20)
+        assert queue.dead_letters() == [later]
+        other.advance(3600)
+        assert queue.dead_letters() == []
 
 
 @pytest.mark.parametrize(
@@ -486,6 +507,25 @@ def test_a_job_that_is_done_as_it_is_looked_at_comes_once(queue, clock, monkeypa
         next(arrivals)
 
 
+def test_who_awaits_a_job_that_is_done_as_it_is_looked_at(queue, monkeypatch):
+    """A job that ends while somebody begins to await it is not waited for."""
+    queue.declare("later")
+    job = queue.submit("later")
+    enter = Waiters.enter
+
+    def late(waiters, gate):
+        job.cancel()
+        enter(waiters, gate)
+
+    monkeypatch.setattr(Waiters, "enter", late)
+
+    async def ask():
+        return await job
+
+    with pytest.raises(JobCancelled):
+        asyncio.run(ask())
+
+
 def test_who_awaits_what_is_done_leaves_nothing_behind(queue, clock):
     """To await a job that is done is no waiting."""
     work = raising(queue, 42)
@@ -682,7 +722,7 @@ def test_time_is_measured(new_queue, clock):
     clock.settle()
     clock.advance(15)  # the second has run for 5
     stats = queue.stats()
-    assert (stats.begun, stats.ended, round(stats.waited), round(stats.worked)) == (2, 1, 10, 10)
+    assert (stats.attempts, round(stats.waited), round(stats.worked)) == (1, 0, 10)
     assert (round(stats.unfinished_work), round(stats.longest_running)) == (5, 5)
     queue.resize(2)
     clock.settle()
@@ -693,7 +733,7 @@ def test_time_is_measured(new_queue, clock):
     queue.resize(1)
     clock.settle()
     stats = queue.stats()
-    assert (stats.begun, stats.ended, round(stats.waited), round(stats.worked)) == (3, 3, 10, 60)
+    assert (stats.attempts, round(stats.waited), round(stats.worked)) == (3, 10, 60)
     assert (round(stats.latency, 2), round(stats.work_duration)) == (3.33, 20)
     assert (stats.unfinished_work, stats.longest_running, stats.depth) == (0, 0, 0)
     assert all(job.done() for job in (first, second, third))
@@ -704,8 +744,9 @@ def test_a_meter_is_closed_once():
     """What a worker has measured is kept once, however often its meter is closed; one without a queue is nobody's."""
     meters = Meters()
     meter = meters.new()
-    meter.begin(1.0, 0.5)
-    meter.end(3.0)
+    meter.since = 1.0
+    assert meters.snapshot(9.0)["longest_running"] == 8.0
+    meter.add(0.5, 2.0)
     meter.close()
     meter.close()
     assert meters.snapshot(9.0)["worked"] == 2.0
