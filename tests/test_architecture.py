@@ -22,7 +22,7 @@ from programs import unmeasured
 FLOORS: dict[int, str] = {
     0: "_errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen",
     1: "_verdicts _durations _calendar events health _waiting _stamps _lease _systemd _tally _request _unread "
-    "_codec _commit _owners _wakeup _sqlite_schema",
+    "_codec _commit _owners _wakeup _sqlite_schema _quotas",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool",
     3: "_stop _observe _exit _action _subscription _mailbox _due _map _ledger _limits "
     "_restarts _pulse _budget _checkup _pace _storing _room _transaction",

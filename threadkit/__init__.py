@@ -5,6 +5,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
+    floor 1                _quotas
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
     floor 3                _restarts _pulse _budget _checkup _pace _storing _room _transaction
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from threadkit._loop import EventLoopThread as EventLoopThread
     from threadkit._observe import Observation as Observation
     from threadkit._pulse import Unresponsive as Unresponsive
+    from threadkit._quotas import PerKey as PerKey
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
@@ -136,6 +138,7 @@ _HOMES = {
     "ManagedThread": "_thread",
     "Message": "_subscription",
     "Observation": "_observe",
+    "PerKey": "_quotas",
     "Phase": "_component",
     "QueueStats": "_records",
     "RecordedError": "_records",
@@ -194,6 +197,7 @@ __all__ = [
     "ManagedThread",
     "Message",
     "Observation",
+    "PerKey",
     "Phase",
     "QueueStats",
     "Request",

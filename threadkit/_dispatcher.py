@@ -107,6 +107,8 @@ class Dispatcher(Waitlist):
                     has_waited = True
         finally:
             self._store.unclaim()
+            if self._store.has_ready():
+                self._bell.ring()  # this thread may have had a ring, or a job, that is another's now
             caller.close()
 
     def _new_caller(self) -> Caller:
@@ -125,10 +127,10 @@ class Dispatcher(Waitlist):
             if handler.func is None:
                 self._shelve(record, handler)
                 continue
-            if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
-                self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if handler.limits is not None and not self._admit(record, handler, handler.limits):
                 continue
+            if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
+                self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if self._store.move(record, PENDING, RUNNING):
                 return cast("Job", record)
             self._hand_over(record)

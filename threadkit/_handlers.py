@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -15,11 +15,10 @@ from threadkit._calling import accepts, asks_for, is_async
 from threadkit._clock import Clock
 from threadkit._errors import DuplicateName, UnknownHandler
 from threadkit._limits import Limits
+from threadkit._quotas import By, PerKey
 from threadkit._records import JobRecord
 from threadkit._waiting import outcome_of
 from threadkit.backoff import Retry
-
-SerialBy = Callable[[Any], Hashable]
 
 
 class Handler:
@@ -38,10 +37,11 @@ class Handler:
         self.is_async = False
         self.retry: Retry | None = None
         self.timeout: float | None = None
-        self.serial_by: SerialBy | None = None
-        self.concurrency: int | None = None
-        self.rate: tuple[int, float] | None = None
+        self.serial_by: By | None = None
+        self.concurrency: list[PerKey[int] | int] = []
+        self.rate: list[PerKey[tuple[int, float]] | tuple[int, float]] = []
         self.limits: Limits | None = None  # made by the queue of the three above
+        self.axes: tuple[By, ...] = ()  # the functions of the payload by which they sort
         self.shelf: deque[JobRecord] = deque()  # jobs that came up before there was a function
 
     def define(self, func: Callable[..., Any], wants_context: bool) -> None:

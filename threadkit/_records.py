@@ -169,6 +169,7 @@ class JobRecord:
         "handler",
         "id",
         "key",
+        "keys",
         "name",
         "notes",
         "number",
@@ -178,10 +179,10 @@ class JobRecord:
         "progress",
         "retry",
         "row",
-        "serial",
         "spread",
         "started",
         "state",
+        "ticket",
         "timeout",
         "turn",
         "value",
@@ -199,7 +200,8 @@ class JobRecord:
         self.handler: Any = None  # what its queue runs it with
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
-        self.serial: Any = UNKNOWN  # what its handler's serial_by said
+        self.keys: Any = UNKNOWN  # what its handler's limits sort it by, a value for each that does
+        self.ticket: Any = None  # its place among those that were just claimed, where they come to the limits in order
         self.state: JobState = PENDING
         self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
         self.turn: int = 0  # its place in the line, among those of its priority

@@ -116,6 +116,8 @@ class Claimed(NamedTuple):
     rev: int
     attempts: int
     begins: bool  # else it is in hand, until the limits of its handler let it go
+    name: str
+    turn: int
 
 
 def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claimed | None:
@@ -139,7 +141,7 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
         tx.count(PENDING, RUNNING)
     else:
         tx.execute("UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ?", (tx.owner, seq))
-    return Claimed(seq, job_id, payload, rev + 1, attempts, begins)
+    return Claimed(seq, job_id, payload, rev + 1, attempts, begins, name, best[1])
 
 
 @functools.cache

@@ -25,9 +25,10 @@ from threadkit._errors import Closed, StoreError, WouldBlock
 from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
 from threadkit._jobtimes import Alarm, Calendar, Times
-from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
+from threadkit._limits import Concurrency, Limit, Limits, Rate, Ticket
 from threadkit._observe import logger
 from threadkit._override import override
+from threadkit._quotas import By, PerKey
 from threadkit._records import (
     CANCELLED,
     COMPLETED,
@@ -47,6 +48,8 @@ from threadkit._storing import DurableStore, Host, JobStore
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
 from threadkit.events import JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
+
+Quota = PerKey[int] | int | PerKey[tuple[int, float]] | tuple[int, float]
 
 
 class Waitlist(BaseComponent):
@@ -115,6 +118,7 @@ class Waitlist(BaseComponent):
             tend_within=lambda seconds: self._times.look_within(seconds),  # noqa: PLW0108
             news=self._on_news,
             trouble=self._on_trouble,
+            line_up=self._line_up,
         )
 
     def _new_times(self) -> Times:
@@ -133,6 +137,10 @@ class Waitlist(BaseComponent):
             frozenset(handler.name for handler in able if handler.limits is None),
             frozenset(handler.name for handler in able if handler.limits is not None),
         )
+
+    def _line_up(self, name: str) -> Ticket | None:
+        limits = self._handlers.meet(name).limits
+        return None if limits is None else limits.line_up()
 
     def _restore(self, job_id: str, number: int, name: str, payload: Any, created: float) -> JobRecord:
         """Make a job that comes out of the store."""
@@ -189,6 +197,9 @@ class Waitlist(BaseComponent):
 
     def _shelve(self, record: JobRecord, handler: Handler) -> None:
         """Put a job aside until there is a function for it."""
+        ticket, record.ticket = record.ticket, None
+        if ticket is not None:  # the function is just coming
+            ticket.arrive(None)
         handler.shelf.append(record)
         if handler.func is not None:  # it has come this very moment
             self._clear_shelf(handler)
@@ -204,12 +215,12 @@ class Waitlist(BaseComponent):
 
     def _admit(self, record: JobRecord, handler: Handler, limits: Limits) -> bool:
         """Let a job pass the limits of its handler; False: it is held."""
-        if record.serial is UNKNOWN:  # it came before the function did
-            try:
-                record.serial = serial_of(record.payload, handler)
-            except Exception:  # the border of user code
-                logger.exception("serial_by of %r failed on job %s, which runs without", handler.name, record.id)
-                record.serial = None
+        try:
+            if record.keys is UNKNOWN:  # it came before the function did, or out of a file
+                record.keys = keys_of(record.payload, handler)
+        except Exception:  # the border of user code
+            logger.exception("the keys of job %s are unknown to %r, and it runs without", record.id, handler.name)
+            record.keys = (None,) * len(handler.axes)
         return limits.admit(record)
 
     def _promote(self, record: JobRecord) -> None:
@@ -252,21 +263,37 @@ class Waitlist(BaseComponent):
         return True
 
     def _set_limits(self, handler: Handler) -> None:
-        limits: list[Limit] = []
-        if handler.serial_by is not None:
-            limits.append(Serial())
-        if handler.concurrency is not None:
-            limits.append(Concurrency(handler.concurrency))
-        if handler.rate is not None:
-            limits.append(Rate(self._clock, *handler.rate, wake=self._wake_rate, release=self._release_rated))
-        handler.limits = Limits(tuple(limits)) if limits else None
+        """Make the limits of a handler: one at a time first, then those of each key, then those of all its jobs."""
+        axes: list[By] = []
 
-    def _wake_rate(self, due: float, callback: Callable[[object], None]) -> None:
+        def axis(limit: Quota) -> int | None:
+            if not isinstance(limit, PerKey):
+                return None
+            axes.append(limit.by)
+            return len(axes) - 1
+
+        def made(limit: Quota) -> Limit:
+            value = limit.limit if isinstance(limit, PerKey) else limit
+            if isinstance(value, int):
+                return Concurrency(value, axis(limit))
+            return Rate(self._clock, *value, self._wake_rate, self._release_rated, axis(limit))
+
+        serial = [] if handler.serial_by is None else [PerKey(1, handler.serial_by)]
+        wanted: list[Quota] = [*serial, *handler.concurrency, *handler.rate]
+        wanted.sort(key=lambda limit: not isinstance(limit, PerKey))  # which leaves the rest in order
+        limits = tuple(made(limit) for limit in wanted)
+        handler.axes = tuple(axes)
+        handler.limits = Limits(limits, self._release_passed, in_order=bool(serial)) if limits else None
+
+    def _wake_rate(self, due: float, callback: Callable[[Any], None], key: Hashable) -> None:
         with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
-            self._timer.at(due, callback)
+            self._timer.at(due, callback, key)
 
     def _release_rated(self, record: JobRecord) -> None:
         record.passed += 1
+        self._offer(record, front=True)
+
+    def _release_passed(self, record: JobRecord) -> None:
         self._offer(record, front=True)
 
     def _hand_over(self, record: JobRecord) -> None:
@@ -311,14 +338,12 @@ class Waitlist(BaseComponent):
             self._drains.wake_all()
 
 
-def serial_of(payload: Any, handler: Handler) -> Hashable:
-    """Return what a handler's ``serial_by`` says of a payload.
+def keys_of(payload: Any, handler: Handler) -> tuple[Hashable, ...]:
+    """Return what the limits of a handler sort a payload by.
 
     Raises:
-        TypeError: it says something that cannot be hashed; or it raises that itself, as it may anything.
+        TypeError: the user's function returns what cannot be hashed; or it raises that itself, as it may anything.
     """
-    if handler.serial_by is None:
-        return None
-    serial = handler.serial_by(payload)
-    hash(serial)
-    return serial
+    keys = tuple(by(payload) for by in handler.axes)
+    hash(keys)
+    return keys

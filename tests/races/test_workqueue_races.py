@@ -234,3 +234,31 @@ def test_a_look_at_the_counts(explore: Explore) -> None:
             sum(counts.values()) == 1 and sum(counts[state] for state in UNFINISHED) == 1 for counts in books.looks
         ),
     )
+
+
+class InOrder:
+    """Two jobs of one value in the line, and two workers that claim them."""
+
+    def __init__(self) -> None:
+        self.queue = WorkQueue(workers=0)
+        self.queue.handler("work", serial_by=lambda _: 0)(lambda payload: None)
+        self.jobs = [self.queue.submit("work", number) for number in range(2)]
+        self.begun: list[object] = []
+
+    def begin(self) -> None:
+        self.begun.append(self.queue._begin_next())
+
+
+def test_jobs_come_to_their_limits_in_the_order_of_their_claims(explore: Explore) -> None:
+    """Of two jobs of one value the first begins, whichever worker is quicker on its way to the limits."""
+
+    def check(scene: InOrder) -> bool:
+        first, second = scene.jobs
+        return (
+            first in scene.begun
+            and second not in scene.begun
+            and first.handler.limits.release(first) == [second]
+            and not first.handler.limits._procession._tickets
+        )
+
+    explore(InOrder, InOrder.begin, InOrder.begin, invariant=check)
