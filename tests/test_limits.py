@@ -42,6 +42,17 @@ def test_concurrency_hands_its_places_over():
     assert limits.admit(record())
 
 
+def test_a_place_that_nobody_waits_for_is_free():
+    """Where several have places, each gives one back."""
+    limits = Limits((Concurrency(2),))
+    one, two = record(), record()
+    assert limits.admit(one)
+    assert limits.admit(two)
+    assert limits.release(one) == []
+    assert limits.admit(record())
+    assert limits.release(two) == []
+
+
 def test_serial_holds_each_value_by_itself():
     """Jobs of one value pass one at a time, and do not keep those of another value from passing."""
     limits = Limits((Concurrency(1, 0),))

@@ -681,6 +681,7 @@ def test_figures(queue, clock):
         "retries": 0,
         "interrupted": 0,
         "workers": 0,
+        "abandoned": 0,
         "paused": False,
     }
     with pytest.raises(AttributeError):

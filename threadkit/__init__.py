@@ -12,7 +12,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps
+    floor 5                _dask _jobfile _sqlite_steps _overtime
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _registry _recurrence
     floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _directory _runner _sqlite_view

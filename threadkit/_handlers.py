@@ -146,6 +146,7 @@ class Caller:
         clock: what the thread parks on while an executor works.
         executor: where handlers run; None is here.
         start: has an event loop run the coroutine of an async handler; None runs it where plain ones run.
+        worker: the thread of a queue that may be abandoned, and replaced; None where it is somebody else's.
     """
 
     def __init__(
@@ -153,10 +154,13 @@ class Caller:
         clock: Clock,
         executor: Executor | None,
         start: Callable[[Coroutine[Any, Any, Any]], Future[Any]] | None = None,
+        worker: threading.Thread | None = None,
     ) -> None:
         self._clock = clock
         self._executor = executor
         self._start = start
+        self.worker = worker
+        self.is_abandoned = False  # written once: the queue has another worker in its place
         self._runner: Any = None  # an asyncio.Runner, made with the first async handler
 
     def call(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:

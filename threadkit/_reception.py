@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -58,7 +59,7 @@ class Reception(Waitlist):
     def _cancel(self, record: JobRecord, why: str) -> bool: ...
 
     @abstractmethod
-    def _new_caller(self) -> Caller: ...
+    def _new_caller(self, worker: threading.Thread | None = None) -> Caller: ...
 
     @override
     def _reset(self) -> None:

@@ -127,6 +127,16 @@ class JobError:
         return f"attempt {self.attempt}: {describe(self.error)}"
 
 
+def let_go(error: BaseException) -> None:
+    """Let the local variables of an error's frames go, for its traceback is kept as long as the job."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+
+
 class Progress(float):
     """How far a job says it is: a number from 0 to 1 that carries a message."""
 
@@ -254,6 +264,7 @@ class QueueStats:
         retries: how often an attempt was followed by a delay and another one.
         interrupted: how often the end of the queue cut an attempt short.
         workers: the threads there are.
+        abandoned: more threads, which go on with attempts that were booked as timed out.
         paused: whether no job is begun at present.
 
     Example:
@@ -278,6 +289,7 @@ class QueueStats:
     retries: int
     interrupted: int
     workers: int
+    abandoned: int
     paused: bool
 
     def as_dict(self) -> dict[str, Any]:

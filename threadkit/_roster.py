@@ -51,8 +51,9 @@ class Roster(Waitlist):
             name: what jobs are submitted by; None takes the function's name.
             retry: how its jobs are tried again; None is the queue's way.
             timeout: seconds that an attempt has. When they are over the attempt's token is set; a handler that raises
-                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: a handler that
-                never looks at its token goes on, and keeps its worker.
+                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: where a handler
+                never looks at its token and goes on beyond the queue's ``grace``, its thread is abandoned. It no longer
+                counts in any limit, and the next attempt may run beside it.
             concurrency: how many of its jobs may run at once; ``PerKey(2, by)`` is as many of each key. A list of
                 these means all of them.
             rate: how many may begin in a time: ``"10/s"``, ``"100/m"``, ``(count, seconds)``, or a number for each

@@ -22,6 +22,7 @@ from threadkit._records import FAILED, PENDING, SCHEDULED, UNFINISHED, JobState,
 from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
+from threadkit.health import Health, Status
 
 _RETRY = Retry()
 
@@ -53,6 +54,11 @@ class WorkQueue(Dispatcher, Reception, Roster):
         loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
             of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
+        grace: seconds for which a handler may go on after its time-out. Then its job is booked as timed out, and tried
+            again as its retry says; its thread is abandoned and replaced: it goes on, but nobody waits for it, and
+            what it comes to is dropped. ``inf`` waits for ever. See ``handler()``.
+        most_abandoned: how many abandoned threads are replaced. Where there are more, no job is begun until one of them
+            ends, and ``health()`` says so.
         keep: how many finished jobs are remembered; older ones are forgotten, but still counted.
         on_stop: what a stop finishes: ``"drain"`` or ``"finish"``; see above. None is ``"drain"`` for jobs in memory,
             ``"finish"`` for a durable store.
@@ -86,6 +92,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
         executor: Executor | None = None,
         loop: Loop | None = None,
         retry: Retry = _RETRY,
+        grace: float | timedelta = 10.0,
+        most_abandoned: float = 8,
         keep: int = 10_000,
         on_stop: Literal["drain", "finish"] | None = None,
         clock: Clock | None = None,
@@ -104,6 +112,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
             executor=executor,
             loop=checked(loop),
             retry=retry_of(retry),
+            grace=_arguments.seconds(grace, "grace", infinite=True),
+            most_abandoned=_arguments.limit(most_abandoned, "most_abandoned", minimum=0),
             keep=_arguments.count(keep, "keep", minimum=0),
             on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
             clock=clock,
@@ -152,8 +162,18 @@ class WorkQueue(Dispatcher, Reception, Roster):
             **{str(state): count for state, count in counts.items()},
             **self._counters.snapshot(),
             workers=len(self._crew),
+            abandoned=self._crew.abandoned(),
             paused=self._paused,
         )
+
+    @override
+    def health(self) -> Health:
+        """Return how well the queue is: degraded as long as there are abandoned threads."""
+        health, abandoned = super().health(), self._crew.abandoned()
+        if health.status is not Status.READY or not abandoned:
+            return health
+        begins = ", and no job is begun until one of them ends" if self._crew.is_short else ""
+        return Health(Status.DEGRADED, f"{abandoned} abandoned thread(s) go on after their time-out{begins}")
 
     @override
     def work_left(self) -> int:

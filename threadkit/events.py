@@ -174,6 +174,16 @@ class JobStarted(JobEvent):
     sentence = "queue {component!r}: job {job_id} ({handler}) started, attempt {attempt}"
 
 
+@frozen
+class JobAbandoned(JobEvent):
+    """An attempt went on long after its time-out, has been booked as timed out, and its thread is left to itself."""
+
+    seconds: float
+    stack: str
+    level = logging.ERROR
+    sentence = "queue {component!r}: job {job_id} ({handler}) goes on after {seconds:.3g} s, abandoned here:\n{stack}"
+
+
 class JobInterrupted(JobEvent):
     """The queue's time was over while a job ran. No attempt is spent, and it is not recorded as failed."""
 
