@@ -118,7 +118,6 @@ class Dispatcher(Waitlist):
                 self._bell.ring()  # this thread may have had a ring, or a job, that is another's now
             caller.close()
 
-    @override
     def _new_caller(self, worker: threading.Thread | None = None) -> Caller:
         return Caller(self._clock, self._executor, None if self._loop is None else self._loop.submit, worker)
 

@@ -42,6 +42,9 @@ class PerKey(Generic[L]):
         _arguments.function(self.by, "by")
 
 
+_Given = float | str | tuple[Any, ...] | PerKey[Any]
+
+
 def parse_rate(rate: object) -> tuple[int, float]:
     """Return a rate as a count and seconds: ``10`` and ``0.5`` a second, ``"100/m"``, ``"5/h"`` or ``(10, 2.5)``.
 
@@ -64,7 +67,7 @@ def parse_rate(rate: object) -> tuple[int, float]:
     return _arguments.count(count, "rate"), _arguments.seconds(seconds, "rate", above_zero=True)
 
 
-def checked_limits(limit: object, check: Callable[[Any], L]) -> list[PerKey[L] | L]:
+def checked_limits(limit: _Given | list[Any] | None, check: Callable[[Any], L]) -> list[PerKey[L] | L]:
     """Return what the user gave, one limit or a list of them, as a list of limits that were checked.
 
     None is an empty one. Those for each key come first; see ``_limits.py``.
@@ -74,6 +77,6 @@ def checked_limits(limit: object, check: Callable[[Any], L]) -> list[PerKey[L] |
     """
     if limit is None:
         return []
-    given: list[Any] = limit if isinstance(limit, list) else [limit]
+    given: list[_Given] = limit if isinstance(limit, list) else [limit]
     keyed: list[PerKey[L] | L] = [PerKey(check(each.limit), each.by) for each in given if isinstance(each, PerKey)]
     return keyed + [check(each) for each in given if not isinstance(each, PerKey)]
