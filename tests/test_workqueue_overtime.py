@@ -216,6 +216,10 @@ def test_one_decides():
     attempt._decided["by"] = "timer"
     assert not stuck.queue._overtime.interrupt(job)
     attempt._decided["by"] = "worker"
+    overtime = stuck.queue._overtime
+    later = overtime.begin(job, attempt.thread, float("inf"))
+    overtime._forget(attempt)
+    assert overtime._going_on == {job: later}
     stuck.end()
 
 

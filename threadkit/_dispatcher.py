@@ -91,6 +91,7 @@ class Dispatcher(Waitlist):
         """Run jobs until there is nothing more to do for this thread."""
         caller = self._new_caller(threading.current_thread())
         try:
+            self._rescue_all()
             has_waited = False
             while not (caller.is_abandoned or (self._crew.shrinks and is_surplus())):
                 job = self._begin_next()
@@ -101,8 +102,7 @@ class Dispatcher(Waitlist):
                     try:
                         self._run(job, caller)
                     except BaseException as error:
-                        if not caller.is_abandoned:
-                            self._rescue(job, error)
+                        self._adrift.append((job, error))
                         raise
                     del job
                 elif self._closing:
@@ -208,10 +208,12 @@ class Dispatcher(Waitlist):
         late.__cause__ = failure
         return late
 
+    @override
     def _rescue(self, job: Job, error: BaseException) -> None:
         """Bring a job to its end that something else than its handler broke: an interrupt between two steps of ours."""
         if job.state is RUNNING:
-            job.errors += (JobError(job.attempts, self._clock.now(), error),)
+            if not job.errors or job.errors[-1].error is not error:
+                job.errors += (JobError(job.attempts, self._clock.now(), error),)
             self._settle(job, FAILED, error)
 
     def _judge(self, job: Job, failure: BaseException) -> None:

@@ -53,9 +53,6 @@ class Reception(Waitlist):
     def _run(self, job: Job, caller: Caller) -> None: ...
 
     @abstractmethod
-    def _rescue(self, job: Job, error: BaseException) -> None: ...
-
-    @abstractmethod
     def _cancel(self, record: JobRecord, why: str) -> bool: ...
 
     @abstractmethod

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
@@ -91,6 +92,7 @@ class Waitlist(BaseComponent):
                     record.expires_at += shift
         self._closing = False  # written once, by stop()
         self._drains = Waiters()  # who waits for the last job
+        self._adrift: deque[tuple[Job, BaseException]] = deque()  # jobs that run nowhere: their workers were hit
         self._bell = Bell(self._clock)  # where workers wait for jobs
         self._permits = self._store.room(self._clock, self._maxsize)  # one for each job that waits
         self._stamps = Stamps(self._clock)
@@ -301,6 +303,23 @@ class Waitlist(BaseComponent):
         if record.passed:
             for successor in record.handler.limits.release(record):
                 self._offer(successor, front=True)
+
+    @abstractmethod
+    def _rescue(self, job: Job, error: BaseException) -> None:
+        """Bring a job to its end that something else than its handler broke."""
+
+    def _rescue_all(self) -> None:
+        """Rescue what this worker, or another one, was hit with."""
+        while self._adrift:
+            try:
+                job, error = self._adrift.popleft()
+            except IndexError:  # somebody else has just taken the last one
+                return
+            try:
+                self._rescue(job, error)
+            except BaseException:
+                self._adrift.appendleft((job, error))  # the crew calls again, at most once a second
+                raise
 
     # -- how jobs end -------------------------------------------------------------------------------------------------
 
