@@ -217,7 +217,11 @@ class WorkQueue(Dispatcher, Reception, Roster):
         return job if job is not None and self._revive(job) else None
 
     def pause(self) -> None:
-        """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in."""
+        """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in.
+
+        It is what other systems call *quiet*: the first half of a stop, from which there is a way back. To end what
+        submits jobs, and to have the queue do those that are there, is ``Lifecycle.quiet()``.
+        """
         self._refuse_forked()
         self._paused = True
 
