@@ -15,7 +15,7 @@ def primes_below(limit: int) -> int:
 def main(path: Path) -> None:
     with WorkQueue(workers=0, store=stores.SQLiteStore(path)) as front:
         front.declare("primes_below")
-        names = [job.id for job in front.submit_many("primes_below", [1_000, 2_000, 3_000])]
+        front.submit_many("primes_below", [1_000, 2_000, 3_000])
 
     again = Retry(max_attempts=5, backoff=backoff.exponential(1, cap=60))  # where the cluster loses a call
     with (
@@ -24,8 +24,8 @@ def main(path: Path) -> None:
     ):
         queue.handler(primes_below)
         queue.drain()
-        for name in names:
-            print(queue.get(name).result())
+        for job in queue.jobs("completed"):
+            print(job.result())
 
 
 if __name__ == "__main__":
