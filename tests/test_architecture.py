@@ -22,14 +22,14 @@ from programs import unmeasured
 FLOORS: dict[int, str] = {
     0: "_errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen",
     1: "_verdicts _durations _calendar events health _waiting _stamps _lease _systemd _tally _request _unread "
-    "_codec _commit _owners _wakeup _sqlite_schema _keep _retry_after _meter",
+    "_codec _commit _owners _wakeup _sqlite_schema _keep _retry_after _meter _quotas",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool _attendant",
     3: "_stop _observe _exit _action _subscription _mailbox _due _map _ledger _limits "
     "_restarts _pulse _budget _checkup _pace _storing _room _transaction",
     4: "_component _resources _run _setback _postoffice _lane _job _handlers "
     "_plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows",
     5: "_supervised _member _scheduler _bus _loop _signals _entry _engine _intake _crew _waitlist _dask "
-    "_jobfile _sqlite_steps _sqlite_retention _as_completed",
+    "_jobfile _sqlite_steps _sqlite_retention _as_completed _overtime",
     6: "_thread _supervisor _submitter _recurrence _dispatcher _reception _ending _roster _sqlite_upkeep",
     7: "_group _interval _executor _workqueue _registry _sqlite_view",
     8: "_makers executors _directory _runner _sqlite",

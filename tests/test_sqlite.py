@@ -963,11 +963,12 @@ def test_a_claim_that_is_not_noted_yet_keeps_the_file_open(path):
     store = opened(path)
     record = record_of(1)
     store.add(record)
-    claimed = store._file.run(lambda tx: _sqlite_steps.claim(tx, ("work",), ()))
+    pick = _sqlite._Pick(HOST.line_up, ("work",), ())
+    claimed = store._file.run(pick)
     store.close()
     assert store._file.is_open
     assert store.claim() is None
-    assert store._take(claimed) is record
+    assert store._take(claimed, pick) is record
     assert store.settle(record, JobState.COMPLETED, 1.0) is JobState.COMPLETED
     assert not store._file.is_open
 
@@ -1043,8 +1044,8 @@ def test_a_claimed_job_that_was_cancelled_meets_its_fate(path):
     store.close()
 
 
-def test_a_job_in_hand_is_put_back(path):
-    """A job that was claimed ahead, and whose handler has limits, is free for others again when it is put back."""
+def test_a_job_in_hand_is_left_to_other_workers(path):
+    """A job that was claimed ahead, and whose handler has limits, is for another worker here until the store closes."""
     store, other = opened(path), opened(path)
     first, second = record_of(1), record_of(2, "narrow")
     store.add(first)
@@ -1055,11 +1056,13 @@ def test_a_job_in_hand_is_put_back(path):
     assert other.claim() is None
     store.unclaim()
     other._answer()
-    assert other.claim().id == second.id
-    assert other.counts()[JobState.PENDING] == 1
-    store.unclaim()
-    other.unclaim()
+    assert other.claim() is None
+    assert store.has_ready()
+    assert store._front[0] is second
     store.close()
+    other._answer()
+    assert other.claim().id == second.id
+    other.unclaim()
     other.close()
 
 

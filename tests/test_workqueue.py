@@ -686,6 +686,7 @@ def test_figures(queue, clock):
         "unfinished_work": 0.0,
         "longest_running": 0.0,
         "workers": 0,
+        "abandoned": 0,
         "paused": False,
     }
     with pytest.raises(AttributeError):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from threadkit import Discard, Job, JobState, Retry, RetryLater, Snooze, WorkQueue, backoff, stores
+from threadkit import Discard, Job, JobState, PerKey, Retry, RetryLater, Snooze, WorkQueue, backoff, stores
 from threadkit.testing import VirtualClock
 
 DELAY = 10.0  # between two attempts
@@ -61,6 +61,8 @@ class QueueModel(RuleBasedStateMachine):
         )
         self.queue.handler("plain")(self.work)
         self.queue.handler("narrow", concurrency=1)(self.work)
+        self.queue.handler("serial", serial_by=lambda number: number % 2, timeout=1000)(self.work)
+        self.queue.handler("keyed", concurrency=[2, PerKey(1, lambda number: number % 3)])(self.work)
         self.queue.start()
         self.clock.settle()
 
@@ -80,7 +82,7 @@ class QueueModel(RuleBasedStateMachine):
     # What is asked of both.
 
     @rule(
-        name=st.sampled_from(["plain", "narrow"]),
+        name=st.sampled_from(["plain", "narrow", "serial", "keyed"]),
         outcomes=OUTCOMES,
         delay=st.sampled_from([0, 0, 1, 15]),
         priority=st.integers(-1, 1),

@@ -362,3 +362,76 @@ def test_a_store_that_has_nothing_to_do_in_time():
     calendar.look_within(1.0)
     calendar.open()
     assert len(timer) == 0
+
+
+def test_a_number_that_is_given_again_is_its_new_threads():
+    """A thread that was one too many, and ends late, takes nobody out of the crew who has its number by now."""
+    leaves, gate, seen = Gate(), Gate(), []
+
+    def work(is_surplus):
+        seen.append(threading.current_thread())
+        began.open()
+        if len(seen) == 1:
+            gate.pass_through()
+            assert is_surplus()
+            leaves.open()
+            late.pass_through()
+        else:
+            late.pass_through()
+            over.pass_through()
+
+    late, over, began = Gate(), Gate(), Gate()
+    crew = Crew(SYSTEM_CLOCK, "crew", work, lambda: None)
+    crew.resize(1)
+    began.pass_through()
+    (first,) = crew.threads()
+    crew.resize(0)
+    gate.open()
+    leaves.pass_through()
+    began = Gate()
+    crew.resize(1)
+    began.pass_through()
+    late.open()
+    first.join(5)
+    assert not first.is_alive()
+    assert (len(crew), crew.is_empty()) == (1, False)
+    over.open()
+    for thread in seen:
+        thread.join(5)
+    assert crew.is_empty()
+
+
+def test_a_worker_that_ends_with_work_in_the_line_wakes_another():
+    """Where a worker is one too many, and has been rung for a job, another one does it."""
+    running, gate = Gate(), Gate()
+    with WorkQueue(workers=2) as queue:
+
+        @queue.handler
+        def work(payload):
+            running.open()
+            gate.pass_through()
+            return payload
+
+        jobs = [queue.submit(work, 1)]
+        running.pass_through()
+        queue.resize(1)
+        jobs += queue.submit_many(work, [2, 3])
+        gate.open()
+        assert [job.result(5) for job in jobs] == [1, 2, 3]
+
+
+def test_two_rescue_what_is_adrift(queue):
+    """Of two workers who look for a job that another was hit with one finds it gone."""
+    job = queue.submit("work")
+    assert queue._begin_next() is job
+    queue._adrift.append((job, SystemExit()))
+
+    class Gone(deque):
+        def popleft(self):
+            taken = super().popleft()
+            queue._rescue(*taken)
+            return super().popleft()
+
+    queue._adrift = Gone(queue._adrift)
+    queue._rescue_all()
+    assert (job.state, len(job.errors)) == (JobState.FAILED, 1)

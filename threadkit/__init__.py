@@ -5,7 +5,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
-    floor 1                _keep _retry_after _meter
+    floor 1                _keep _retry_after _meter _quotas
     floor 2  rules         backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool
     floor 2                _attendant
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
@@ -13,7 +13,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed
+    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed _overtime
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _ending _recurrence
     floor 6                _roster _sqlite_upkeep
     floor 7  wholes        _group _interval _executor _workqueue _registry _sqlite_view
@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from threadkit._loop import EventLoopThread as EventLoopThread
     from threadkit._observe import Observation as Observation
     from threadkit._pulse import Unresponsive as Unresponsive
+    from threadkit._quotas import PerKey as PerKey
     from threadkit._records import JobError as JobError
     from threadkit._records import JobState as JobState
     from threadkit._records import QueueStats as QueueStats
@@ -141,6 +142,7 @@ _HOMES = {
     "ManagedThread": "_thread",
     "Message": "_subscription",
     "Observation": "_observe",
+    "PerKey": "_quotas",
     "Phase": "_component",
     "QueueStats": "_records",
     "RecordedError": "_records",
@@ -201,6 +203,7 @@ __all__ = [
     "ManagedThread",
     "Message",
     "Observation",
+    "PerKey",
     "Phase",
     "QueueStats",
     "Request",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from threadkit import _arguments
 from threadkit._clock import Clock
@@ -24,6 +23,7 @@ from threadkit._keep import Bound
 from threadkit._meter import Meters
 from threadkit._observe import Counters
 from threadkit._override import override
+from threadkit._overtime import Overtime
 from threadkit._records import (
     CANCELLED,
     COMPLETED,
@@ -38,6 +38,7 @@ from threadkit._records import (
     JobError,
     JobRecord,
     JobState,
+    let_go,
 )
 from threadkit._storing import JobStore
 from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
@@ -65,9 +66,13 @@ class Dispatcher(Waitlist):
         retry: Retry,
         keep: tuple[Bound[JobState], ...],
         on_stop: Literal["drain", "finish"],
+        grace: float,
+        most_abandoned: float,
         clock: Clock | None,
     ) -> None:
         self._workers = workers
+        self._grace = grace
+        self._most_abandoned = most_abandoned
         self._executor = executor
         self._loop = loop
         self._retry = retry
@@ -81,15 +86,17 @@ class Dispatcher(Waitlist):
         self._counters = Counters("retries", "interrupted")
         self._meters = Meters()
         self._is_abandoned = False  # written once: what waits now will not be done
-        self._crew = Crew(self._clock, self.name, self._work, self._conclude)
+        self._crew = Crew(self._clock, self.name, self._work, self._conclude, self._bell.ring_all, self._most_abandoned)
+        self._overtime = Overtime(self._clock, self._timer, self.name, self._grace, self._crew, self._judge, self._emit)
         self._ending = threading.Lock()  # whoever ends the queue takes it, and never gives it back
 
     def _work(self, is_surplus: Callable[[], bool]) -> None:
         """Run jobs until there is nothing more to do for this thread."""
-        caller = self._new_caller()
+        caller = self._new_caller(threading.current_thread())
         try:
+            self._rescue_all()
             has_waited = False
-            while not (self._crew.shrinks and is_surplus()):
+            while not (caller.is_abandoned or (self._crew.shrinks and is_surplus())):
                 job = self._begin_next()
                 if job is not None:
                     if has_waited and self._store.has_ready():
@@ -98,7 +105,7 @@ class Dispatcher(Waitlist):
                     try:
                         self._run(job, caller)
                     except BaseException as error:
-                        self._rescue(job, error)
+                        self._adrift.append((job, error))
                         raise
                     del job
                 elif self._closing:
@@ -110,14 +117,16 @@ class Dispatcher(Waitlist):
                     has_waited = True
         finally:
             self._store.unclaim()
+            if self._store.has_ready():
+                self._bell.ring()  # this thread may have had a ring, or a job, that is another's now
             caller.close()
 
-    def _new_caller(self) -> Caller:
+    def _new_caller(self, worker: threading.Thread | None = None) -> Caller:
         start = None if self._loop is None else self._loop.submit
-        return Caller(self._clock, self._executor, start, self._meters.new())
+        return Caller(self._clock, self._executor, start, self._meters.new(), worker)
 
     def _is_called(self) -> bool:
-        return self._closing or self._crew.shrinks or (not self._paused and self._store.has_ready())
+        return self._closing or self._crew.shrinks or (self._may_begin() and self._store.has_ready())
 
     def _begin_next(self) -> Job | None:
         """Take the next job that may run, and make it a running one."""
@@ -129,10 +138,10 @@ class Dispatcher(Waitlist):
             if handler.func is None:
                 self._shelve(record, handler)
                 continue
-            if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
-                self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if handler.limits is not None and not self._admit(record, handler, handler.limits):
                 continue
+            if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
+                self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if self._store.move(record, PENDING, RUNNING):
                 return cast("Job", record)
             self._hand_over(record)
@@ -140,7 +149,7 @@ class Dispatcher(Waitlist):
 
     @override
     def _may_begin(self) -> bool:
-        return not (self._paused or (self._closing and self._finishes_only))
+        return not (self._paused or self._crew.is_short or (self._closing and self._finishes_only))
 
     def _run(self, job: Job, caller: Caller) -> None:
         """Make one attempt of a job that has just become a running one."""
@@ -159,17 +168,24 @@ class Dispatcher(Waitlist):
         _current.set(job)
         if self._observers.is_heard():
             self._emit(JobStarted(component=self.name, job_id=job.id, handler=job.name, attempt=job.attempts))
+        attempt = None
+        deadline = None if job.timeout is None and handler.timeout is None else self._deadline_of(job)
+        if deadline is not None and caller.worker is not None:
+            attempt = self._overtime.begin(job, caller.worker, deadline)
+        value: Any = None
         failure: BaseException | None = None
         try:
-            if handler.wants_context:
-                job.value = caller.call(handler, (job.payload, context_of(job)))
-            else:
-                job.value = caller.call(handler, (job.payload,))
+            arguments = (job.payload, context_of(job)) if handler.wants_context else (job.payload,)
+            value = caller.call(handler, arguments)
         except BaseException as error:  # the border of user code: whatever it is, it is an outcome
             # Without this very frame, which would keep itself alive by its own traceback.
             failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-        if (job.timeout is not None or handler.timeout is not None) and not isinstance(failure, Discard):
-            failure = self._lateness(job, failure) or failure
+        if attempt is not None and not self._overtime.end(attempt):
+            caller.is_abandoned = True  # the job is booked, and may even run again: from here on it is not ours
+            return
+        job.value = value
+        if deadline is not None and not isinstance(failure, Discard):
+            failure = self._overtime.lateness(job, failure, deadline) or failure
         if failure is None and (self._shared is None or self._is_kept(job)):
             self._settle(job, COMPLETED, None)
         elif failure is not None:
@@ -190,19 +206,12 @@ class Dispatcher(Waitlist):
             return False
         return True
 
-    def _lateness(self, job: Job, failure: BaseException | None) -> TimeoutError | None:
-        """Return an error where the attempt took too long."""
-        deadline = self._deadline_of(job)
-        if deadline is None or self._clock.monotonic() < deadline:
-            return None
-        late = TimeoutError(f"attempt {job.attempts} took longer than {deadline - job.begun:g} s")
-        late.__cause__ = failure
-        return late
-
+    @override
     def _rescue(self, job: Job, error: BaseException) -> None:
         """Bring a job to its end that something else than its handler broke: an interrupt between two steps of ours."""
         if job.state is RUNNING:
-            job.errors += (JobError(job.attempts, self._clock.now(), error),)
+            if not job.errors or job.errors[-1].error is not error:
+                job.errors += (JobError(job.attempts, self._clock.now(), error),)
             self._settle(job, FAILED, error)
 
     def _judge(self, job: Job, failure: BaseException) -> None:
@@ -225,7 +234,7 @@ class Dispatcher(Waitlist):
         except Exception as error:  # a backoff, or a delay, of the user's that makes no sense
             error.__context__ = failure
             failure, delay = error, None
-        _let_go(failure)
+        let_go(failure)
         job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
         if delay is None:
             self._settle(job, FAILED, failure)
@@ -311,7 +320,7 @@ class Dispatcher(Waitlist):
     def _interrupt(self, job: Job) -> None:
         """Take a running job away from its handler, since the time of the queue is over. No attempt is spent."""
         attempt = job.attempts
-        if self._store.condemn(job, PENDING, _INTERRUPTED):
+        if self._overtime.interrupt(job) and self._store.condemn(job, PENDING, _INTERRUPTED):
             job._lost = _INTERRUPTED
             self._counters.add("interrupted")
             self._wake(job)
@@ -348,7 +357,7 @@ class Dispatcher(Waitlist):
     def _on_stopped(self) -> None:
         """On the stopper thread: what needs a lock, and what no worker does where there is none."""
         self._on_stop_asked()
-        if not len(self._crew):
+        if self._crew.is_empty():
             self._conclude()
 
     def _conclude(self) -> None:
@@ -387,13 +396,3 @@ class Dispatcher(Waitlist):
                     self._interrupt(cast("Job", record))
             self._abandon()
             self._store.close()
-
-
-def _let_go(error: BaseException) -> None:
-    """Let the local variables of an error's frames go, for its traceback is kept as long as the job."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__

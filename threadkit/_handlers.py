@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -16,11 +16,10 @@ from threadkit._clock import Clock
 from threadkit._errors import DuplicateName, UnknownHandler
 from threadkit._limits import Limits
 from threadkit._meter import Meter
+from threadkit._quotas import By, PerKey
 from threadkit._records import JobRecord
 from threadkit._waiting import outcome_of
 from threadkit.backoff import Retry
-
-SerialBy = Callable[[Any], Hashable]
 
 
 class Handler:
@@ -39,10 +38,11 @@ class Handler:
         self.is_async = False
         self.retry: Retry | None = None
         self.timeout: float | None = None
-        self.serial_by: SerialBy | None = None
-        self.concurrency: int | None = None
-        self.rate: tuple[int, float] | None = None
+        self.serial_by: By | None = None
+        self.concurrency: list[PerKey[int] | int] = []
+        self.rate: list[PerKey[tuple[int, float]] | tuple[int, float]] = []
         self.limits: Limits | None = None  # made by the queue of the three above
+        self.axes: tuple[By, ...] = ()  # the functions of the payload by which they sort
         self.shelf: deque[JobRecord] = deque()  # jobs that came up before there was a function
 
     def define(self, func: Callable[..., Any], wants_context: bool) -> None:
@@ -148,6 +148,7 @@ class Caller:
         executor: where handlers run; None is here.
         start: has an event loop run the coroutine of an async handler; None runs it where plain ones run.
         meter: what measures; closed with this.
+        worker: the thread of a queue that may be abandoned, and replaced; None where it is somebody else's.
     """
 
     def __init__(
@@ -156,11 +157,14 @@ class Caller:
         executor: Executor | None,
         start: Callable[[Coroutine[Any, Any, Any]], Future[Any]] | None = None,
         meter: Meter | None = None,
+        worker: threading.Thread | None = None,
     ) -> None:
         self.meter = meter or Meter()
         self._clock = clock
         self._executor = executor
         self._start = start
+        self.worker = worker
+        self.is_abandoned = False  # written once: the queue has another worker in its place
         self._runner: Any = None  # an asyncio.Runner, made with the first async handler
 
     def call(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:

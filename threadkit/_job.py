@@ -278,7 +278,8 @@ class JobContext:
             raise TypeError(f"fraction must be a number, not {fraction!r}")
         if math.isnan(fraction) or not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be from 0 to 1, but is {fraction!r}")
-        self._job.progress = Progress(fraction, message)
+        if self._job._context is self:  # else the attempt was given up, and this is none of its business
+            self._job.progress = Progress(fraction, message)
 
 
 def current_job() -> JobContext | None:

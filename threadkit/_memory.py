@@ -59,6 +59,10 @@ class MemoryStore:
             raise StoreError("in memory", "another queue uses it; make one for each queue")
         self._generation = _fork.generation()
         self._host = host
+        self._limited: frozenset[str] = frozenset()
+        # Held while a job is claimed and gets its ticket, where any handler has limits. Nothing is called under it but
+        # line_up(); reentrant as the other one.
+        self._claim_lock = threading.RLock()
         self._ledger = Ledger()
         # Single steps on a dict or deque (d[k] = v, pop, append, appendleft, popleft, remove, copy) are atomic, with
         # and without the GIL: records compare by identity and ids are plain text, so no Python code runs inside.
@@ -85,8 +89,9 @@ class MemoryStore:
             permits.owe()
         return permits
 
-    def serve(self, free: frozenset[str], limited: frozenset[str]) -> None:
-        """Do nothing: the queue puts aside what it has no handler for."""
+    def serve(self, free: frozenset[str], limited: frozenset[str]) -> None:  # noqa: ARG002 - see there
+        """Hear which handlers have limits; what there is no handler for the queue puts aside."""
+        self._limited = limited
 
     def add(self, record: JobRecord, *, replace: bool = False) -> JobRecord | None:
         """Take a new job in, unless an unfinished one has its key; see ``JobStore``."""
@@ -130,6 +135,15 @@ class MemoryStore:
 
     def claim(self) -> JobRecord | None:
         """Take the next job out of the line; None where it is empty."""
+        if not self._limited:
+            return self._claim_first()
+        with self._claim_lock:
+            record = self._claim_first()
+            if record is not None and not record.passed and record.name in self._limited:
+                record.ticket = self._host.line_up(record.name)
+            return record
+
+    def _claim_first(self) -> JobRecord | None:
         for line in self._lines:
             if line:
                 try:

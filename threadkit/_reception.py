@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from threadkit._job import Job, _current, running_job
 from threadkit._override import override
 from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
 from threadkit._storing import DurableStore
-from threadkit._waitlist import Waitlist, serial_of
+from threadkit._waitlist import Waitlist, keys_of
 from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
 
@@ -53,13 +54,10 @@ class Reception(Waitlist):
     def _run(self, job: Job, caller: Caller) -> None: ...
 
     @abstractmethod
-    def _rescue(self, job: Job, error: BaseException) -> None: ...
-
-    @abstractmethod
     def _cancel(self, record: JobRecord, why: str) -> bool: ...
 
     @abstractmethod
-    def _new_caller(self) -> Caller: ...
+    def _new_caller(self, worker: threading.Thread | None = None) -> Caller: ...
 
     @override
     def _reset(self) -> None:
@@ -197,7 +195,7 @@ class Reception(Waitlist):
         job = Job(self, f"{self._prefix}-{number}", number, handler.name, payload, self._stamps.now())  # type: ignore[arg-type]
         job.handler = handler
         if handler.limits is not None:
-            job.serial = serial_of(payload, handler)
+            job.keys = keys_of(payload, handler)
         return job
 
     def _set_times(

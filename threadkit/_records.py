@@ -132,6 +132,16 @@ class JobError:
         return self.error.text if isinstance(self.error, RecordedError) else describe(self.error)
 
 
+def let_go(error: BaseException) -> None:
+    """Let the local variables of an error's frames go, for its traceback is kept as long as the job."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+
+
 class Progress(float):
     """How far a job says it is: a number from 0 to 1 that carries a message."""
 
@@ -176,6 +186,7 @@ class JobRecord:
         "headers",
         "id",
         "key",
+        "keys",
         "name",
         "notes",
         "number",
@@ -185,10 +196,10 @@ class JobRecord:
         "progress",
         "retry",
         "row",
-        "serial",
         "spread",
         "started",
         "state",
+        "ticket",
         "timeout",
         "turn",
         "value",
@@ -207,7 +218,8 @@ class JobRecord:
         self.handler: Any = None  # what its queue runs it with
         self.retry: Any = None  # a Retry; None: the handler's or the queue's
         self.timeout: float | None = None
-        self.serial: Any = UNKNOWN  # what its handler's serial_by said
+        self.keys: Any = UNKNOWN  # what its handler's limits sort it by, a value for each that does
+        self.ticket: Any = None  # its place among those that were just claimed, where they come to the limits in order
         self.state: JobState = PENDING
         self.fate: JobState | None = None  # where it will go when it stops running, whatever its handler does
         self.turn: int = 0  # its place in the line, among those of its priority
@@ -290,6 +302,7 @@ class QueueStats:
         unfinished_work: the seconds for which those have run that have not ended, in all.
         longest_running: the seconds of the longest of them. If it only grows, a handler hangs.
         workers: the threads there are.
+        abandoned: more threads, which go on with attempts that were booked as timed out.
         paused: whether no job is begun at present.
 
     Example:
@@ -319,6 +332,7 @@ class QueueStats:
     unfinished_work: float
     longest_running: float
     workers: int
+    abandoned: int
     paused: bool
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from threadkit import _arguments
-from threadkit._handlers import Handler, SerialBy, retry_of
-from threadkit._limits import parse_rate
+from threadkit._handlers import Handler, retry_of
+from threadkit._quotas import By, PerKey, RateLike, checked_limits, parse_rate
 from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry
 from threadkit.events import Event, HookFailed
@@ -29,9 +30,9 @@ class Roster(Waitlist):
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
-        concurrency: int | None = None,
-        rate: str | tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
+        concurrency: int | PerKey[int] | list[int | PerKey[int]] | None = None,
+        rate: RateLike | PerKey[RateLike] | list[RateLike | PerKey[RateLike]] | None = None,
+        serial_by: By | None = None,
     ) -> Callable[[F], F]: ...
     def handler(
         self,
@@ -39,9 +40,9 @@ class Roster(Waitlist):
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
-        concurrency: int | None = None,
-        rate: str | tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
+        concurrency: int | PerKey[int] | list[int | PerKey[int]] | None = None,
+        rate: RateLike | PerKey[RateLike] | list[RateLike | PerKey[RateLike]] | None = None,
+        serial_by: By | None = None,
     ) -> F | Callable[[F], F]:
         """Have the decorated function do the jobs of its name; the function stays as it is.
 
@@ -52,13 +53,19 @@ class Roster(Waitlist):
             name: what jobs are submitted by; None takes the function's name.
             retry: how its jobs are tried again; None is the queue's way.
             timeout: seconds that an attempt has. When they are over the attempt's token is set; a handler that raises
-                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: a handler that
-                never looks at its token goes on, and keeps its worker.
-            concurrency: how many of its jobs may run at once.
-            rate: how many may begin in a time: ``"10/s"``, ``"100/m"`` or ``(count, seconds)``. The bucket is full at
+                or returns after that has failed with a ``TimeoutError``. A thread cannot be killed: where a handler
+                never looks at its token and goes on beyond the queue's ``grace``, its thread is abandoned. It no longer
+                counts in any limit, and the next attempt may run beside it.
+            concurrency: how many of its jobs may run at once; ``PerKey(2, by)`` is as many of each key. A list of
+                these means all of them.
+            rate: how many may begin in a time: ``"10/s"``, ``"100/m"``, ``(count, seconds)``, or a number for each
+                second; ``PerKey("10/s", by)`` is as many of each key. A list means all of them. The bucket is full at
                 first, so as many as ``count`` may begin at once.
-            serial_by: a function of the payload. Jobs for which it returns the same run one at a time, in order; a
-                retry goes behind those that wait.
+            serial_by: a function of the payload. Jobs for which it returns the same run one at a time, those of one
+                priority in the order of their submits. A job that waits for its next attempt does not keep the others
+                waiting, and goes behind those that wait when its time has come.
+
+        The limits are those of this queue: other processes that share its file have their own.
 
         Raises:
             DuplicateName: there is a handler of that name.
@@ -78,8 +85,8 @@ class Roster(Waitlist):
                 func,
                 retry=None if retry is None else retry_of(retry),
                 timeout=_arguments.timeout(timeout),
-                concurrency=None if concurrency is None else _arguments.count(concurrency, "concurrency"),
-                rate=None if rate is None else parse_rate(rate),
+                concurrency=checked_limits(concurrency, partial(_arguments.count, name="concurrency")),
+                rate=checked_limits(rate, parse_rate),
                 serial_by=None if serial_by is None else _arguments.function(serial_by, "serial_by"),
             )
             return func
@@ -150,13 +157,13 @@ class Roster(Waitlist):
         *,
         retry: Retry | None = None,
         timeout: float | None = None,
-        concurrency: int | None = None,
-        rate: tuple[int, float] | None = None,
-        serial_by: SerialBy | None = None,
+        concurrency: Sequence[PerKey[int] | int] = (),
+        rate: Sequence[PerKey[tuple[int, float]] | tuple[int, float]] = (),
+        serial_by: By | None = None,
     ) -> None:
         def prepare(handler: Handler) -> None:
             handler.retry, handler.timeout = retry, timeout
-            handler.concurrency, handler.rate, handler.serial_by = concurrency, rate, serial_by
+            handler.concurrency, handler.rate, handler.serial_by = list(concurrency), list(rate), serial_by
             self._set_limits(handler)
 
         handler = self._handlers.define(name, func, prepare)

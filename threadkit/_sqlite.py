@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
@@ -20,8 +22,37 @@ from threadkit._sqlite_view import View
 from threadkit._transaction import Row, Transaction
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
-_MOST_HELD = 256  # jobs of handlers with limits that are in hand at once
+_MOST_HELD = 256  # jobs of one handler with limits that are in hand at once
 _MOST_POSTED = 1000  # after so many, "eventual" waits for their commit
+
+
+class _Pick:
+    """A step that claims a job, and takes a ticket where its handler has limits.
+
+    Where its transaction fails and is done again there are tickets too many; ``close()`` gives them back.
+    """
+
+    def __init__(self, line_up: Callable[[str], Any], free: Sequence[str], limited: Sequence[str]) -> None:
+        self._line_up = line_up
+        self._names = free, limited
+        self._tickets: list[Any] = []
+
+    def __call__(self, tx: Transaction) -> Claimed | None:
+        claimed = _sqlite_steps.claim(tx, *self._names)
+        if claimed is not None and not claimed.begins:
+            self._tickets.append(self._line_up(claimed.row["name"]))
+        return claimed
+
+    def ticket(self) -> Any:
+        """Return the ticket that counts, if there is one."""
+        return self._tickets.pop() if self._tickets else None
+
+    def close(self) -> None:
+        """Give the tickets back that nobody has asked for."""
+        while self._tickets:
+            ticket = self._tickets.pop()
+            if ticket is not None:
+                ticket.arrive(None)
 
 
 class SQLiteStore(View):
@@ -146,17 +177,19 @@ class SQLiteStore(View):
                 return line.popleft()
         if not self.has_ready():  # as was found when the job before this one was settled
             return None
-        names = self._names()
+        pick = _Pick(self._host.line_up, *self._names())
         try:
-            claimed = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.claim(tx, *names))
+            claimed = self._file.run(lambda tx: None if self._is_closing else pick(tx))
+            self._recover()
+            return None if claimed is None else self._take(claimed, pick)
         except Closed:
             return None
         except StoreError as error:
             self._report(error)
             self._pause()
             return None
-        self._recover()
-        return None if claimed is None else self._take(claimed)
+        finally:
+            pick.close()
 
     def claim_oldest(self) -> JobRecord | None:
         """Return the job that has stood in the line longest. Linear in the number of jobs."""
@@ -168,8 +201,10 @@ class SQLiteStore(View):
         hand = self._hand
         hand.claims = False
         record, hand.job = hand.job, None
-        if record is not None:
+        if record is not None and record.state is RUNNING:
             self._put_back(record)
+        elif record is not None:  # it is in hand, and keeps its ticket
+            self._front.append(record)
         if not self._host.may_begin():
             self._put_back_handed()
 
@@ -226,11 +261,11 @@ class SQLiteStore(View):
         )
         hand, text = self._hand, clean(why)
         names = self._names() if hand.claims and hand.job is None and not (self._front or self._handed) else ()
-        claims = bool(names) and self._host.may_begin()
+        pick = _Pick(self._host.line_up, *names) if names and self._host.may_begin() else None
 
         def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Claimed | None]:
             outcome = _sqlite_steps.settle(tx, place.seq, after, text, when, what)
-            return outcome, _sqlite_steps.claim(tx, *names) if claims and not self._is_closing else None
+            return outcome, pick(tx) if pick is not None and not self._is_closing else None
 
         try:
             (after, rev, why), claimed = self._insist(step)
@@ -242,8 +277,9 @@ class SQLiteStore(View):
             self._close_if_done()
             return PENDING
         self._known.settle(record, after, rev, why, at)
-        if claimed is not None:
-            hand.job = self._take(claimed)
+        if claimed is not None and pick is not None:
+            hand.job = self._take(claimed, pick)
+            pick.close()
         elif self._is_closing:
             self._close_if_done()
         return after
@@ -285,7 +321,7 @@ class SQLiteStore(View):
         self._known.learn(row, is_mine=True)
         return True
 
-    def _take(self, claimed: Claimed) -> JobRecord | None:
+    def _take(self, claimed: Claimed, pick: _Pick) -> JobRecord | None:
         """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter.
 
         Raises:
@@ -294,11 +330,14 @@ class SQLiteStore(View):
         row = claimed.row
         try:
             if self._known.expects(row["id"], row["rev"]):  # most of what it says need not be read
-                return self._known.claimed(row, begins=claimed.begins)
-            return self._known.learn(row, is_mine=True)
+                record = self._known.claimed(row, begins=claimed.begins)
+            else:
+                record = self._known.learn(row, is_mine=True)
         except Exception as error:  # the border of user code: a codec
             self._spoil(row["seq"], error)
             return None
+        record.turn, record.ticket = row["turn"], pick.ticket()
+        return record
 
     def _spoil(self, seq: int, error: Exception) -> None:
         """Make a dead letter of a job whose payload cannot be read."""
@@ -319,9 +358,10 @@ class SQLiteStore(View):
 
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the handlers whose jobs may be claimed."""
-        if not self._limited or sum(not self.runs_here(record) for record in self._known.mine()) < _MOST_HELD:
-            return self._free, self._limited
-        return self._free, ()
+        if not self._limited:
+            return self._free, ()
+        held = Counter(record.name for record in self._known.mine() if not self.runs_here(record))
+        return self._free, tuple(name for name in self._limited if held[name] < _MOST_HELD)
 
     def _post(self, record: JobRecord, new: New) -> None:
         """Have a job written soon; the commit is brought about by whoever calls next, or by tend()."""

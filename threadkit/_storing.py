@@ -13,6 +13,10 @@ from threadkit._permits import Permits
 from threadkit._records import ANY_JOB, JobFilter, JobRecord, JobState
 
 
+def _no_ticket(_: str) -> None:
+    """Let jobs come to their limits as they like."""
+
+
 @attrs.frozen
 class Host:
     """What a store may ask of the queue that it belongs to. Each may be called by any thread, under no lock of a store.
@@ -26,6 +30,9 @@ class Host:
         news: called when another process has changed what is in the store.
         trouble: called with an error when the store cannot do its work, and goes on trying; with None when it can
             again.
+        line_up: called with the name of a handler that has limits, in the very step that takes one of its jobs out of
+            the line; the answer becomes the job's ``ticket``, or is told by ``arrive(None)`` that the job does not
+            come. It takes no lock, and may be called under any.
     """
 
     clock: Callable[[], Clock]
@@ -35,6 +42,7 @@ class Host:
     tend_within: Callable[[float], None]
     news: Callable[[], None]
     trouble: Callable[[Exception | None], None]
+    line_up: Callable[[str], Any] = _no_ticket
 
 
 class JobStore(Protocol):
@@ -72,7 +80,7 @@ class JobStore(Protocol):
     def serve(self, free: frozenset[str], limited: frozenset[str]) -> None:
         """Hear which handlers can be called from now on, and which of them have limits.
 
-        A store may ignore it: the queue puts aside what it has no handler for.
+        A store may ignore the first: the queue puts aside what it has no handler for.
         """
         ...
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
@@ -26,9 +27,10 @@ from threadkit._handlers import Handler, Handlers
 from threadkit._job import Job, running_job
 from threadkit._jobtimes import Alarm, Calendar, Times
 from threadkit._keep import Bound
-from threadkit._limits import Concurrency, Limit, Limits, Rate, Serial
+from threadkit._limits import Concurrency, Limit, Limits, Rate, Ticket
 from threadkit._observe import logger
 from threadkit._override import override
+from threadkit._quotas import By, PerKey
 from threadkit._records import (
     CANCELLED,
     COMPLETED,
@@ -48,6 +50,8 @@ from threadkit._storing import DurableStore, Host, JobStore
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
 from threadkit.events import JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
+
+Quota = PerKey[int] | int | PerKey[tuple[int, float]] | tuple[int, float]
 
 
 class Waitlist(BaseComponent):
@@ -91,6 +95,7 @@ class Waitlist(BaseComponent):
                     record.expires_at += shift
         self._closing = False  # written once, by stop()
         self._drains = Waiters()  # who waits for the last job
+        self._adrift: deque[tuple[Job, BaseException]] = deque()  # jobs that run nowhere: their workers were hit
         self._bell = Bell(self._clock)  # where workers wait for jobs
         self._permits = self._store.room(self._clock, self._maxsize)  # one for each job that waits
         self._stamps = Stamps(self._clock)
@@ -118,6 +123,7 @@ class Waitlist(BaseComponent):
             tend_within=lambda seconds: self._times.look_within(seconds),  # noqa: PLW0108
             news=self._on_news,
             trouble=self._on_trouble,
+            line_up=self._line_up,
         )
 
     def _new_times(self) -> Times:
@@ -138,6 +144,10 @@ class Waitlist(BaseComponent):
             frozenset(handler.name for handler in able if handler.limits is None),
             frozenset(handler.name for handler in able if handler.limits is not None),
         )
+
+    def _line_up(self, name: str) -> Ticket | None:
+        limits = self._handlers.meet(name).limits
+        return None if limits is None else limits.line_up()
 
     def _restore(self, job_id: str, number: int, name: str, payload: Any, created: float) -> JobRecord:
         """Make a job that comes out of the store."""
@@ -194,6 +204,9 @@ class Waitlist(BaseComponent):
 
     def _shelve(self, record: JobRecord, handler: Handler) -> None:
         """Put a job aside until there is a function for it."""
+        ticket, record.ticket = record.ticket, None
+        if ticket is not None:  # the function is just coming
+            ticket.arrive(None)
         handler.shelf.append(record)
         if handler.func is not None:  # it has come this very moment
             self._clear_shelf(handler)
@@ -209,12 +222,12 @@ class Waitlist(BaseComponent):
 
     def _admit(self, record: JobRecord, handler: Handler, limits: Limits) -> bool:
         """Let a job pass the limits of its handler; False: it is held."""
-        if record.serial is UNKNOWN:  # it came before the function did
-            try:
-                record.serial = serial_of(record.payload, handler)
-            except Exception:  # the border of user code
-                logger.exception("serial_by of %r failed on job %s, which runs without", handler.name, record.id)
-                record.serial = None
+        try:
+            if record.keys is UNKNOWN:  # it came before the function did, or out of a file
+                record.keys = keys_of(record.payload, handler)
+        except Exception:  # the border of user code
+            logger.exception("the keys of job %s are unknown to %r, and it runs without", record.id, handler.name)
+            record.keys = (None,) * len(handler.axes)
         return limits.admit(record)
 
     def _promote(self, record: JobRecord) -> None:
@@ -257,21 +270,37 @@ class Waitlist(BaseComponent):
         return True
 
     def _set_limits(self, handler: Handler) -> None:
-        limits: list[Limit] = []
-        if handler.serial_by is not None:
-            limits.append(Serial())
-        if handler.concurrency is not None:
-            limits.append(Concurrency(handler.concurrency))
-        if handler.rate is not None:
-            limits.append(Rate(self._clock, *handler.rate, wake=self._wake_rate, release=self._release_rated))
-        handler.limits = Limits(tuple(limits)) if limits else None
+        """Make the limits of a handler: one at a time first, then those of each key, then those of all its jobs."""
+        axes: list[By] = []
 
-    def _wake_rate(self, due: float, callback: Callable[[object], None]) -> None:
+        def axis(limit: Quota) -> int | None:
+            if not isinstance(limit, PerKey):
+                return None
+            axes.append(limit.by)
+            return len(axes) - 1
+
+        def made(limit: Quota) -> Limit:
+            value = limit.limit if isinstance(limit, PerKey) else limit
+            if isinstance(value, int):
+                return Concurrency(value, axis(limit))
+            return Rate(self._clock, *value, self._wake_rate, self._release_rated, axis(limit))
+
+        serial = [] if handler.serial_by is None else [PerKey(1, handler.serial_by)]
+        wanted: list[Quota] = [*serial, *handler.concurrency, *handler.rate]
+        wanted.sort(key=lambda limit: not isinstance(limit, PerKey))  # which leaves the rest in order
+        limits = tuple(made(limit) for limit in wanted)
+        handler.axes = tuple(axes)
+        handler.limits = Limits(limits, self._release_passed, in_order=bool(serial)) if limits else None
+
+    def _wake_rate(self, due: float, callback: Callable[[Any], None], key: Hashable) -> None:
         with contextlib.suppress(RuntimeError):  # no thread is to be had: the process is ending
-            self._timer.at(due, callback)
+            self._timer.at(due, callback, key)
 
     def _release_rated(self, record: JobRecord) -> None:
         record.passed += 1
+        self._offer(record, front=True)
+
+    def _release_passed(self, record: JobRecord) -> None:
         self._offer(record, front=True)
 
     def _hand_over(self, record: JobRecord) -> None:
@@ -279,6 +308,23 @@ class Waitlist(BaseComponent):
         if record.passed:
             for successor in record.handler.limits.release(record):
                 self._offer(successor, front=True)
+
+    @abstractmethod
+    def _rescue(self, job: Job, error: BaseException) -> None:
+        """Bring a job to its end that something else than its handler broke."""
+
+    def _rescue_all(self) -> None:
+        """Rescue what this worker, or another one, was hit with."""
+        while self._adrift:
+            try:
+                job, error = self._adrift.popleft()
+            except IndexError:  # somebody else has just taken the last one
+                return
+            try:
+                self._rescue(job, error)
+            except BaseException:
+                self._adrift.appendleft((job, error))  # the crew calls again, at most once a second
+                raise
 
     # -- how jobs end -------------------------------------------------------------------------------------------------
 
@@ -316,14 +362,12 @@ class Waitlist(BaseComponent):
             self._drains.wake_all()
 
 
-def serial_of(payload: Any, handler: Handler) -> Hashable:
-    """Return what a handler's ``serial_by`` says of a payload.
+def keys_of(payload: Any, handler: Handler) -> tuple[Hashable, ...]:
+    """Return what the limits of a handler sort a payload by.
 
     Raises:
-        TypeError: it says something that cannot be hashed; or it raises that itself, as it may anything.
+        TypeError: the user's function returns what cannot be hashed; or it raises that itself, as it may anything.
     """
-    if handler.serial_by is None:
-        return None
-    serial = handler.serial_by(payload)
-    hash(serial)
-    return serial
+    keys = tuple(by(payload) for by in handler.axes)
+    hash(keys)
+    return keys

@@ -27,6 +27,7 @@ from threadkit._records import FAILED, FINISHED, PENDING, SCHEDULED, UNFINISHED,
 from threadkit._roster import Roster
 from threadkit._storing import JobStore
 from threadkit.backoff import Retry
+from threadkit.health import Health, Status
 
 KeepRules = int | Keep | Mapping[str, int | Keep] | Mapping[JobState, int | Keep]
 _RETRY = Retry()
@@ -59,6 +60,11 @@ class WorkQueue(Dispatcher, Reception, Roster):
         loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
             of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
+        grace: seconds for which a handler may go on after its time-out. Then its job is booked as timed out, and tried
+            again as its retry says; its thread is abandoned and replaced: it goes on, but nobody waits for it, and
+            what it comes to is dropped. ``inf`` waits for ever. See ``handler()``.
+        most_abandoned: how many abandoned threads are replaced. Where there are more, no job is begun until one of them
+            ends, and ``health()`` says so.
         keep: how many finished jobs are remembered; older ones are forgotten, but still counted. A ``Keep`` says for
             how long as well, and a dict says it by state: ``{"completed": 1_000, "failed": Keep(5_000, age=86_400)}``.
             The states that it does not name have 10,000 in common.
@@ -94,6 +100,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
         executor: Executor | None = None,
         loop: Loop | None = None,
         retry: Retry = _RETRY,
+        grace: float | timedelta = 10.0,
+        most_abandoned: float = 8,
         keep: KeepRules = 10_000,
         on_stop: Literal["drain", "finish"] | None = None,
         clock: Clock | None = None,
@@ -112,6 +120,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
             executor=executor,
             loop=checked(loop),
             retry=retry_of(retry),
+            grace=_arguments.seconds(grace, "grace", infinite=True),
+            most_abandoned=_arguments.limit(most_abandoned, "most_abandoned", minimum=0),
             keep=bounds_of(cast("Mapping[JobState, int | Keep]", keep), FINISHED),
             on_stop=_arguments.choice(on_stop, "on_stop", ("drain", "finish")),
             clock=clock,
@@ -191,8 +201,18 @@ class WorkQueue(Dispatcher, Reception, Roster):
             **self._counters.snapshot(),
             **self._meters.snapshot(self._clock.monotonic()),
             workers=len(self._crew),
+            abandoned=self._crew.abandoned(),
             paused=self._paused,
         )
+
+    @override
+    def health(self) -> Health:
+        """Return how well the queue is: degraded as long as there are abandoned threads."""
+        health, abandoned = super().health(), self._crew.abandoned()
+        if health.status is not Status.READY or not abandoned:
+            return health
+        begins = ", and no job is begun until one of them ends" if self._crew.is_short else ""
+        return Health(Status.DEGRADED, f"{abandoned} abandoned thread(s) go on after their time-out{begins}")
 
     @override
     def work_left(self) -> int:
@@ -264,7 +284,11 @@ class WorkQueue(Dispatcher, Reception, Roster):
         return job is not None and job.state in FINISHED and self._store.forget(job)
 
     def pause(self) -> None:
-        """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in."""
+        """Begin no more jobs until ``resume()``. What runs goes on; new jobs are taken in.
+
+        It is what other systems call *quiet*: the first half of a stop, from which there is a way back. To end what
+        submits jobs, and to have the queue do those that are there, is ``Lifecycle.quiet()``.
+        """
         self._refuse_forked()
         self._paused = True
 
@@ -297,13 +321,6 @@ class WorkQueue(Dispatcher, Reception, Roster):
         Raises:
             Closed: the queue has been stopped.
             WouldBlock: called on an event loop's thread.
-
-        Example:
-            >>> queue = WorkQueue(workers=0)
-            >>> double = queue.handler("double")(lambda number: 2 * number)
-            >>> job = queue.submit("double", 21)
-            >>> queue.run_next() is job, job.result()
-            (True, 42)
         """
         self._refuse_forked()
         self._refuse_closed()

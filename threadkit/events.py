@@ -47,7 +47,6 @@ class Event:
 class Started(Event):
     """A component is up."""
 
-    __slots__ = ()
     sentence = "{component!r} started"
 
 
@@ -163,21 +162,28 @@ class JobEvent(Event):
 class JobSubmitted(JobEvent):
     """A queue has taken a job."""
 
-    __slots__ = ()
     sentence = "queue {component!r}: job {job_id} ({handler}) submitted"
 
 
 class JobStarted(JobEvent):
     """A worker has begun an attempt."""
 
-    __slots__ = ()
     sentence = "queue {component!r}: job {job_id} ({handler}) started, attempt {attempt}"
+
+
+@frozen
+class JobAbandoned(JobEvent):
+    """An attempt went on long after its time-out, has been booked as timed out, and its thread is left to itself."""
+
+    seconds: float
+    stack: str
+    level = logging.ERROR
+    sentence = "queue {component!r}: job {job_id} ({handler}) goes on after {seconds:.3g} s, abandoned here:\n{stack}"
 
 
 class JobInterrupted(JobEvent):
     """The queue's time was over while a job ran. No attempt is spent, and it is not recorded as failed."""
 
-    __slots__ = ()
     level = logging.WARNING
     sentence = "queue {component!r}: job {job_id} ({handler}) was interrupted by the end of the queue"
 
@@ -241,7 +247,6 @@ class StoreFailed(Event):
 class StoreRecovered(Event):
     """A queue's store can do its work again."""
 
-    __slots__ = ()
     level = logging.WARNING
     sentence = "queue {component!r}: its store works again"
 
@@ -332,7 +337,6 @@ class LeaderEvent(Event):
 class BecameLeader(LeaderEvent):
     """This process has got the lease, and the leader's components start."""
 
-    __slots__ = ()
     level = logging.INFO
     sentence = "{component!r} leads ({path})"
 
@@ -340,7 +344,6 @@ class BecameLeader(LeaderEvent):
 class LeadReleased(LeaderEvent):
     """The leader's components have ended, and this process has given the lease back."""
 
-    __slots__ = ()
     level = logging.INFO
     sentence = "{component!r} leads no more ({path})"
 
@@ -348,7 +351,6 @@ class LeadReleased(LeaderEvent):
 class LostLead(LeaderEvent):
     """Another process may have the lease; the leader's components are stopped."""
 
-    __slots__ = ()
     level = logging.ERROR
     sentence = "{component!r} has lost the lead: somebody else may have it ({path})"
 
@@ -366,7 +368,6 @@ class HealthChanged(Event):
 class QuietRequested(Event):
     """A lifecycle was asked to stop its intake, and to go on otherwise."""
 
-    __slots__ = ()
     level = logging.INFO
     sentence = "{component!r} is asked to stop its intake"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from threadkit import Closed, JobState, WorkQueue
+from threadkit import Closed, JobState, Retry, WorkQueue
 from threadkit._ledger import Ledger
 from threadkit._records import UNFINISHED, JobRecord
 
@@ -232,5 +234,86 @@ def test_a_look_at_the_counts(explore: Explore) -> None:
         look,
         invariant=lambda books: all(
             sum(counts.values()) == 1 and sum(counts[state] for state in UNFINISHED) == 1 for counts in books.looks
+        ),
+    )
+
+
+class InOrder:
+    """Two jobs of one value in the line, and two workers that claim them."""
+
+    def __init__(self) -> None:
+        self.queue = WorkQueue(workers=0)
+        self.queue.handler("work", serial_by=lambda _: 0)(lambda payload: None)
+        self.jobs = [self.queue.submit("work", number) for number in range(2)]
+        self.begun: list[object] = []
+
+    def begin(self) -> None:
+        self.begun.append(self.queue._begin_next())
+
+
+def test_jobs_come_to_their_limits_in_the_order_of_their_claims(explore: Explore) -> None:
+    """Of two jobs of one value the first begins, whichever worker is quicker on its way to the limits."""
+
+    def check(scene: InOrder) -> bool:
+        first, second = scene.jobs
+        return (
+            first in scene.begun
+            and second not in scene.begun
+            and first.handler.limits.release(first) == [second]
+            and not first.handler.limits._procession._tickets
+        )
+
+    explore(InOrder, InOrder.begin, InOrder.begin, invariant=check)
+
+
+class Late:
+    """A job that runs after its time-out; its worker, the timer and the end of the queue reach for it."""
+
+    def __init__(self) -> None:
+        self.queue = WorkQueue(workers=0, retry=Retry(1), grace=math.inf)
+        self.queue.handler("work", timeout=1000)(lambda payload: payload)
+        self.job = self.queue.submit("work", "done")
+        assert self.queue._begin_next() is self.job
+        self.job.attempts = 1
+        self.abandoned: list[object] = []
+        overtime = self.queue._overtime
+        overtime._crew = self  # type: ignore[assignment]  # what it needs of one is here
+        self.attempt = overtime.begin(self.job, threading.current_thread(), self.job.begun + 1000)
+
+    def abandon(self, thread: object) -> None:
+        self.abandoned.append(thread)
+
+    def work(self) -> None:
+        if self.queue._overtime.end(self.attempt):
+            self.queue._settle(self.job, JobState.COMPLETED, None)
+
+    def time_out(self) -> None:
+        self.queue._overtime._look(self.attempt)
+
+    def interrupt(self) -> None:
+        self.queue._interrupt(self.job)
+
+
+def test_the_end_of_an_attempt_against_its_time_out(explore: Explore) -> None:
+    """A job whose handler returns as it is given up has completed with its worker, or failed without; not both."""
+    explore(
+        Late,
+        Late.work,
+        Late.time_out,
+        invariant=lambda scene: (
+            (scene.job.state, len(scene.abandoned)) in {(JobState.COMPLETED, 0), (JobState.FAILED, 1)}
+        ),
+    )
+
+
+def test_an_interrupt_against_a_time_out(explore: Explore) -> None:
+    """A job that is given up as the end of its queue interrupts it is failed, or interrupted and still running."""
+    explore(
+        Late,
+        Late.interrupt,
+        Late.time_out,
+        invariant=lambda scene: (
+            (scene.job.state, scene.job.attempts, len(scene.abandoned))
+            in {(JobState.RUNNING, 0, 0), (JobState.FAILED, 1, 1)}
         ),
     )
