@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 from helpers import Gate
 
-from threadkit import PerKey, WorkQueue, stores
+from threadkit import PerKey, WorkQueue, events, stores
 from threadkit._limits import Concurrency, Limits, Procession, Rate
 from threadkit._quotas import parse_rate
 from threadkit._records import JobRecord
@@ -358,3 +358,19 @@ def test_a_function_for_a_handler_that_has_none_yet():
     queue.declare("late")
     assert queue._line_up("late") is None
     queue.stop()
+
+
+def test_a_job_that_was_claimed_before_a_pause_is_the_next_after_it(tmp_path):
+    """A job of a file that was claimed with the end of another, and not begun, keeps its place and its ticket."""
+    clock, order = VirtualClock(), []
+    with WorkQueue(workers=1, clock=clock, store=stores.SQLiteStore(tmp_path / "jobs.db", "process")) as queue:
+        queue.handler("work", serial_by=lambda _: 0)(order.append)
+        queue.pause()
+        queue.submit_many("work", [1, 2, 3])
+        with queue.observe(lambda event: queue.pause() if isinstance(event, events.JobCompleted) else None):
+            queue.resume()
+            clock.settle()
+        assert order == [1]
+        queue.resume()
+        clock.settle()
+        assert (order, queue.stats().completed) == ([1, 2, 3], 3)
