@@ -97,9 +97,13 @@ class Upkeep:
             on_commit=self._on_commit,
         )
         self._generation = _fork.generation()
-        self._file.sync()  # to know the counts
-        self._ended = self._rescue()  # jobs that the next tend() tells of
-        self._file.ring_all()
+        try:
+            self._file.sync()  # to know the counts
+            self._ended = self._rescue()  # jobs that the next tend() tells of
+            self._file.ring_all()
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         """Close the file, as soon as nothing of it runs here any more; see ``JobStore``."""
