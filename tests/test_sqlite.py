@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sqlite3
@@ -811,7 +812,8 @@ def test_a_migration_is_all_or_nothing(path, monkeypatch):
     monkeypatch.setitem(MIGRATIONS, VERSION, ("ALTER TABLE owner ADD COLUMN host TEXT", "SELECT * FROM nowhere"))
     with pytest.raises(StoreError, match="nowhere"):
         new_queue(path)
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (VERSION,)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
     monkeypatch.undo()
     with new_queue(path, workers=0) as queue:
         assert queue.stats().submitted == 200

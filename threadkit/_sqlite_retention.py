@@ -19,7 +19,7 @@ def forget_many(tx: Transaction, bounds: Bounds) -> None:
         count = bound.keep.count
         kept = sum(tx.tally[KEPT + state.column] for state in bound.states)
         if kept > count + count // _SLACK:
-            _delete(tx, f"seq IN (SELECT seq FROM ({_first(bound)}))", kept - int(count))
+            _delete(tx, f"seq IN (SELECT seq FROM ({_first(bound)}))", count=kept - int(count))
 
 
 def forget_old(tx: Transaction, bounds: Bounds) -> float | None:
@@ -30,33 +30,33 @@ def forget_old(tx: Transaction, bounds: Bounds) -> float | None:
 
 def _forget_old(tx: Transaction, bound: Bound[JobState]) -> float | None:
     age = bound.keep.age
-    while age is not None and (first := tx.execute(_first(bound), (_BATCH,)).fetchall()):
+    while age is not None and (first := tx.execute(_first(bound), {"count": _BATCH}).fetchall()):
         for seq, finished, _ in first:
             if finished + age > tx.now + EARLY:
                 moment: float = finished + age
                 return moment
-            _delete(tx, "seq = ?", seq)
+            _delete(tx, "seq = :seq", seq=seq)
     return None
 
 
 def forget(tx: Transaction, job_id: str) -> bool:
     """Delete a job that has finished; return False where there is none."""
-    return _delete(tx, "id = ? AND ended IS NOT NULL", job_id) > 0
+    return _delete(tx, "id = :id AND ended IS NOT NULL", id=job_id) > 0
 
 
 def _first(bound: Bound[JobState]) -> str:
-    """Return what finds those that finished first, as many as its parameter says, with one look for each state."""
+    """Return what finds those that finished first, as many as ``:count``, with one look for each state."""
     parts = [
         "SELECT * FROM (SELECT seq, finished, ended FROM job"
-        f" WHERE ended IS NOT NULL AND state = {state.column} ORDER BY ended LIMIT ?1)"
+        f" WHERE ended IS NOT NULL AND state = {state.column} ORDER BY ended LIMIT :count)"
         for state in bound.states
     ]
-    return f"{' UNION ALL '.join(parts)} ORDER BY ended LIMIT ?1"
+    return f"{' UNION ALL '.join(parts)} ORDER BY ended LIMIT :count"
 
 
-def _delete(tx: Transaction, where: str, value: object) -> int:
+def _delete(tx: Transaction, where: str, **values: object) -> int:
     """Delete rows of finished jobs, and return how many."""
-    deleted = tx.execute(f"DELETE FROM job WHERE {where} RETURNING state", (value,)).fetchall()
+    deleted = tx.execute(f"DELETE FROM job WHERE {where} RETURNING state", values).fetchall()
     for (column,) in deleted:
         tx.tally[KEPT + column] -= 1
     return len(deleted)
