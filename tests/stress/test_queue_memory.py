@@ -9,7 +9,7 @@ import pytest
 
 from threadkit import Retry, WorkQueue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.stress, pytest.mark.timeout(600)]
 
 MILLION = 1_000_000
 
