@@ -91,6 +91,8 @@ class QueueOptions(Placement, total=False):
     executor: Executor | None
     loop: Loop | None
     retry: Retry
+    grace: float | timedelta
+    most_abandoned: float
     keep: KeepRules
     on_stop: Literal["drain", "finish"] | None
     clock: Clock | None

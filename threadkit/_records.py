@@ -67,7 +67,7 @@ FINISHED = frozenset({COMPLETED, FAILED, CANCELLED, EXPIRED, DISCARDED})
 UNFINISHED = frozenset(JobState) - FINISHED
 
 
-class RecordedError(ThreadkitError):
+class RecordedError(ThreadkitError, RuntimeError):
     """What an attempt raised in another process, or before a restart: its text, for the exception itself is gone.
 
     Args:

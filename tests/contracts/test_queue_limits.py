@@ -21,6 +21,10 @@ def new_queue(request, tmp_path):
     return make
 
 
+def _key(payload):
+    return payload[0] if isinstance(payload, str) else payload
+
+
 class Rooms:
     """A handler's body that waits inside until it is let out, and notes who is there."""
 
@@ -43,9 +47,10 @@ class Rooms:
             self._free += number
             self._condition.notify_all()
 
-    def wait_for(self, *payloads: object) -> None:
+    def wait_for(self, *keys: object) -> None:
+        """Wait until jobs of these keys are inside, and no others. Which of a key is not told: one may overtake."""
         with self._condition:
-            assert self._condition.wait_for(lambda: sorted(self.inside) == sorted(payloads), 5), self.inside
+            assert self._condition.wait_for(lambda: sorted(map(_key, self.inside)) == sorted(keys), 5), self.inside
 
 
 def test_a_place_for_each_key(new_queue):
@@ -54,7 +59,7 @@ def test_a_place_for_each_key(new_queue):
     with new_queue(workers=4) as queue:
         queue.handler("work", concurrency=PerKey(1, lambda payload: payload[0]))(rooms)
         queue.submit_many("work", ["a1", "a2", "a3", "b1"])
-        rooms.wait_for("a1", "b1")
+        rooms.wait_for("a", "b")
         assert queue.stats().pending == 2
         rooms.let_out(4)
         assert queue.drain(5)
@@ -66,7 +71,7 @@ def test_places_for_all_and_for_each_key(new_queue):
     with new_queue(workers=4) as queue:
         queue.handler("work", concurrency=[2, PerKey(1, lambda payload: payload[0])])(rooms)
         queue.submit_many("work", ["a1", "a2", "a3", "b1"])
-        rooms.wait_for("a1", "b1")
+        rooms.wait_for("a", "b")
         queue.submit("work", "c1")
         assert queue.stats().running == 2
         rooms.let_out(5)
@@ -100,9 +105,9 @@ def test_a_rate_for_each_key_takes_no_place(new_queue):
 
         queue.submit_many(work, ["a1", "a2", "b1"])
         clock.settle()
-        assert begun == ["a1", "b1"]
+        assert sorted(map(_key, begun)) == ["a", "b"]
         clock.advance(3600)
-        assert begun == ["a1", "b1", "a2"]
+        assert sorted(begun) == ["a1", "a2", "b1"]
 
 
 def test_a_flood_of_limited_jobs_starves_nobody(new_queue):
