@@ -17,6 +17,7 @@ from threadkit import (
     ManagedThread,
     Phase,
     StopToken,
+    SystemClock,
     _exit,
     _fork,
 )
@@ -105,6 +106,37 @@ def test_two_starters_launch_once() -> None:
     first.result()
     second.result()
     assert plain.launched == 1
+    plain.stop()
+
+
+def test_an_interrupt_while_another_thread_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that strikes who waits for another thread's start leaves that start alone."""
+
+    class Struck(SystemClock):
+        def park(self, gate: object, deadline: float | None) -> bool:
+            raise KeyboardInterrupt
+
+    plain = Plain()
+    plain.launching = Gate()
+    first = Background(plain.start)
+    while plain.launched == 0:
+        assert not plain.join(0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(plain._condition, "_clock", Struck())
+        with pytest.raises(KeyboardInterrupt):
+            plain.start()
+    plain.launching.open()
+    first.result()
+    assert (plain.launched, plain.state) == (1, ComponentState.RUNNING)
+    plain.stop()
+
+
+def test_another_start_while_the_first_is_told() -> None:
+    """Who starts a component while observers are told that it runs finds it running."""
+    plain = Plain()
+    plain.observe(lambda _: Background(plain.start).result())
+    plain.start()
+    assert (plain.launched, plain.state) == (1, ComponentState.RUNNING)
     plain.stop()
 
 

@@ -1072,6 +1072,14 @@ def test_a_job_in_hand_is_left_to_other_workers(path):
     other.close()
 
 
+def test_a_job_that_is_gone_is_not_put_back(path):
+    """Of a job that has been forgotten meanwhile nothing is put back."""
+    store = opened(path)
+    assert store._file.run(lambda tx: _sqlite_steps.unclaim(tx, 99)) is None
+    assert store.counts()[JobState.PENDING] == 0
+    store.close()
+
+
 def test_a_job_in_hand_that_was_cancelled_is_not_put_back(path):
     """A job that was claimed ahead, and cancelled by another before it began, stays cancelled."""
     store = opened(path)

@@ -90,11 +90,29 @@ def test_a_second_signal_forces_a_start_that_is_stuck(run: Start) -> None:
 
 def test_a_second_signal_that_comes_out_as_another_error(run: Start) -> None:
     """A second SIGTERM that strikes where Python makes another error of it forces a start all the same."""
-    start = """try:
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle
+
+        start = threading.Thread.start
+
+        def struck(thread):
+            if thread.name != "body":
+                return start(thread)
+            try:
+                print("starting")
                 threading.Event().wait()
             except SystemExit:
-                raise RuntimeError("release unlocked lock")"""
-    program = run(STARTING.format(start=start, up="lambda running: running.wait()"))
+                raise RuntimeError("release unlocked lock")  # as Thread.start() does where it strikes in its Condition
+
+        threading.Thread.start = struck
+        lc = Lifecycle()
+        lc.thread("up", phase=2000)(lambda running: running.wait() and print("stopped"))
+        lc.thread("body")(lambda running: running.wait())
+        lc.run_forever()
+        """
+    )
     program.wait_for("starting")
     program.kill(signal.SIGTERM)
     program.kill(signal.SIGTERM, after=0.5)
