@@ -1253,7 +1253,7 @@ def test_jobs_in_hand_are_bounded(path, monkeypatch):
 def test_eventual_submits_are_bounded(path, monkeypatch):
     """Who submits without waiting waits after so many; and what was submitted a moment ago can be cancelled."""
     monkeypatch.setattr(_sqlite, "_MOST_POSTED", 2)
-    with new_queue(path, "eventual", workers=0) as queue:
+    with new_queue(path, "eventual", workers=0, clock=VirtualClock()) as queue:  # whose timer never comes
         queue.declare("work")
         jobs = [queue.submit("work", number) for number in range(3)]
         assert not queue._store._file.is_anything_posted()
