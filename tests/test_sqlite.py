@@ -1250,6 +1250,29 @@ def test_jobs_in_hand_are_bounded(path, monkeypatch):
     store.close()
 
 
+def test_a_drain_waits_until_the_handles_show_it(path, monkeypatch):
+    """Once drain() has returned no job here looks as if it ran, though the file knew before that it was over."""
+    with new_queue(path) as queue:
+        queue.handler("work")(lambda payload: payload)
+        settled, may_show = Gate(), Gate()
+        show = queue._store._known.settle
+
+        def late(*given) -> None:
+            settled.open()
+            may_show.pass_through()
+            show(*given)
+
+        monkeypatch.setattr(queue._store._known, "settle", late)
+        job = queue.submit("work")
+        settled.pass_through()
+        assert queue._store.counts()[JobState.COMPLETED] == 1
+        assert not queue.drain(0)
+        draining = Background(queue.drain)
+        may_show.open()
+        assert draining.result()
+        assert job.state is JobState.COMPLETED
+
+
 def test_eventual_submits_are_bounded(path, monkeypatch):
     """Who submits without waiting waits after so many; and what was submitted a moment ago can be cancelled."""
     monkeypatch.setattr(_sqlite, "_MOST_POSTED", 2)

@@ -369,7 +369,9 @@ class WorkQueue(Dispatcher, Reception, Roster):
 
         def is_empty() -> bool:
             counts = self._store.counts()
-            return not any(counts[state] for state in unfinished)
+            # A file counts a job as finished a moment before its handle here shows it.
+            is_shown = self._shared is None or not any(map(self._shared.runs_here, self._store.in_hand()))
+            return is_shown and not any(counts[state] for state in unfinished)
 
         while not self._drains.wait(self._clock, is_empty, deadline):
             if self._is_abandoned or (deadline is not None and self._clock.monotonic() >= deadline):
