@@ -52,11 +52,14 @@ nitpick_ignore_regex += [
     # Signatures have private type variables.
     (r"py:.*", r"threadkit\.(.+\.)?_\w+|(threadkit\..+\.)?[A-Z]"),
     # Short names for types that are written out where the parameter or the field is explained.
-    (r"py:class", r"Every|LimitName|Loop|Misfire|OnFull|OnWedged|Outcome|Overlap|RestartPolicy|Strategy"),
+    (r"py:class", r"By|Every|KeepRules|LimitName|Loop|Misfire|OnFull|OnWedged|Outcome|Overlap|RestartPolicy"),
+    (r"py:class", r"Stop|Strategy"),
     # What a store keeps: a `Job` is one, and shows what of it is public. What an executor's options() returns: it has
     # the executor's methods. The keywords that makers pass on: their components explain them. What bounds a queue.
     (r"py:class", r"threadkit\._(records\.JobRecord|submitter\.Submitter|(group|leader|makers|thread)\.\w+Options)"),
     (r"py:class", r"threadkit\._permits\.Permits"),
+    # A generic class shows where it really lives.
+    (r"py:class", r"threadkit\._quotas\.PerKey"),
     (r"py:class", r"typing_extensions\.\w+"),
 ]
 
