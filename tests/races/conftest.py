@@ -46,6 +46,7 @@ def explore() -> Callable[..., None]:
             max_attempts=attempts,
             max_ops=ops,
             seed=1,
+            timeout_per_run=60.0,  # a run takes a second or so, on a machine that has nothing else to do
             trace_packages=["threadkit", "threadkit.*"],
         )
         result.assert_holds()
