@@ -13,7 +13,12 @@ PATIENCE = 20.0
 
 
 def unmeasured() -> dict[str, str]:
-    """Return an environment in which coverage does not look at what a program does."""
+    """Return an environment in which coverage does not look at what a program does.
+
+    It takes a lock in each thread, which stays locked for ever where a handler of a signal raises inside of it, and in
+    a forked child where another thread was inside. So it is for programs with a storm of signals, or that fork under
+    load.
+    """
     return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
 
 

@@ -545,15 +545,17 @@ def test_a_full_disk(path, quiet):
     """When there is no room on the disk a submit is refused, nothing is half done, and work goes on when there is."""
     gate = Gate()
     with new_queue(path, maxsize=math.inf) as queue:
-        writer = queue._store._file._writer
+        file = queue._store._file
         queue.handler("work")(lambda payload: gate.pass_through() or payload)
-        (pages,) = writer.execute("PRAGMA page_count").fetchone()
-        writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+        with file.writing:
+            (pages,) = file._writer.execute("PRAGMA page_count").fetchone()
+            file._writer.execute(f"PRAGMA max_page_count = {pages + 20}")
         taken = fill(queue)
         assert taken > 3
         assert queue.stats().submitted == taken
         gate.open()
-        writer.execute("PRAGMA max_page_count = 1073741823")
+        with file.writing:  # else the workers' transactions would find a statement of ours in their way
+            file._writer.execute("PRAGMA max_page_count = 1073741823")
         assert queue.drain(PATIENCE)
         assert (queue.stats().submitted, queue.stats().completed) == (taken, taken)
 
@@ -864,6 +866,16 @@ def test_a_job_that_expires_or_comes_due_in_a_file(path):
         assert (late.state, delayed.state) == (JobState.EXPIRED, JobState.SCHEDULED)
         clock.advance(10)
         assert delayed.result(0) == 2
+
+
+def test_a_job_that_comes_due_when_it_expires(path):
+    """A job that may run from the very moment on at which it expires does not run."""
+    clock = VirtualClock()
+    with WorkQueue(workers=1, store=stores.SQLiteStore(path, "process"), clock=clock) as queue:
+        queue.handler("work")(lambda payload: payload)
+        job = queue.submit("work", 1, delay=10, expires=10)
+        clock.advance(11)
+        assert (job.state, job.attempts) == (JobState.EXPIRED, 0)
 
 
 def test_a_queue_that_is_adopted_keeps_its_jobs(path):

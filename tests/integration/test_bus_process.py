@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+from programs import unmeasured
 
 pytestmark = pytest.mark.integration
 
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 """
 
 
-def run(source: str) -> tuple[int, list[str], str]:
+def run(source: str, env: dict[str, str] | None = None) -> tuple[int, list[str], str]:
     """Run a program; return its status, what it printed, and its errors."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROLOGUE + textwrap.dedent(source)],
@@ -29,6 +30,7 @@ def run(source: str) -> tuple[int, list[str], str]:
         text=True,
         timeout=PATIENCE,
         check=False,
+        env=env,
     )
     return done.returncode, done.stdout.splitlines(), done.stderr
 
@@ -91,50 +93,53 @@ def test_ctrl_c(wait: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_fork_in_the_middle_of_load() -> None:
     """A child of a busy process is refused at first; after a fresh start its bus works, and the parent's goes on."""
-    status, lines, errors = run("""
-        executor = BoundedExecutor(2)
-        bus = Bus(executor=executor, maxsize=10)
-        heard, is_over = [], threading.Event()
-        bus.subscribe("a", lambda message: heard.append(message.payload))
-        bus.action("double")(lambda request: 2 * request.payload)
-        bus.start()
+    status, lines, errors = run(
+        """
+            executor = BoundedExecutor(2)
+            bus = Bus(executor=executor, maxsize=10)
+            heard, is_over = [], threading.Event()
+            bus.subscribe("a", lambda message: heard.append(message.payload))
+            bus.action("double")(lambda request: 2 * request.payload)
+            bus.start()
 
-        def load():
-            while not is_over.is_set():
-                bus.publish("a", 0)
-                bus.call("double", 1)
+            def load():
+                while not is_over.is_set():
+                    bus.publish("a", 0)
+                    bus.call("double", 1)
 
-        threads = [threading.Thread(target=load) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        statuses = []
-        for _ in range(10):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(20)
-                for use in (lambda: bus.publish("a"), lambda: bus.call("double", 1), bus.stop):
-                    try:
-                        use()
-                    except ForkedError:
-                        pass
-                    else:
-                        os._exit(1)
-                executor.start()
-                bus.start()
-                heard.clear()
-                for number in range(100):
-                    bus.publish("a", number)
-                if bus.call("double", 21, timeout=10) != 42 or bus.stats().published != 100:
-                    os._exit(2)
-                bus.stop()
-                os._exit(0 if bus.join(10) and heard == list(range(100)) else 3)
-            statuses.append(os.waitpid(child, 0)[1])
-        is_over.set()
-        for thread in threads:
-            thread.join()
-        bus.stop()
-        print(bus.join(10), bus.stats().published == bus.stats().delivered, set(statuses))
-    """)
+            threads = [threading.Thread(target=load) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            statuses = []
+            for _ in range(10):
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(20)
+                    for use in (lambda: bus.publish("a"), lambda: bus.call("double", 1), bus.stop):
+                        try:
+                            use()
+                        except ForkedError:
+                            pass
+                        else:
+                            os._exit(1)
+                    executor.start()
+                    bus.start()
+                    heard.clear()
+                    for number in range(100):
+                        bus.publish("a", number)
+                    if bus.call("double", 21, timeout=10) != 42 or bus.stats().published != 100:
+                        os._exit(2)
+                    bus.stop()
+                    os._exit(0 if bus.join(10) and heard == list(range(100)) else 3)
+                statuses.append(os.waitpid(child, 0)[1])
+            is_over.set()
+            for thread in threads:
+                thread.join()
+            bus.stop()
+            print(bus.join(10), bus.stats().published == bus.stats().delivered, set(statuses))
+        """,
+        unmeasured(),
+    )
     assert (status, lines) == (0, ["True True {0}"]), errors
 
 

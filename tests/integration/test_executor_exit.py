@@ -8,17 +8,20 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from programs import unmeasured
 
 pytestmark = pytest.mark.integration
 
 PATIENCE = 30.0
 
 
-def run(source: str, folder: Path) -> tuple[int, list[str], str]:
+def run(source: str, folder: Path, env: dict[str, str] | None = None) -> tuple[int, list[str], str]:
     """Run a program from a file, for processes that are spawned import it; return status, lines and errors."""
     program = folder / "program.py"
     program.write_text(textwrap.dedent(source), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=PATIENCE, check=False, env=env
+    )
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
@@ -170,6 +173,7 @@ def test_fork_in_the_middle_of_load(tmp_path: Path) -> None:
         print(set(statuses), sum(future.result(10) for future in done))
         """,
         tmp_path,
+        unmeasured(),
     )
     assert (status, errors, lines) == (0, "", [f"{{7}} {3 * sum(range(2_000))}"])
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import unmeasured
 
 from threadkit import JobCancelled, JobFailed, JobState, WorkQueue, stores
 
@@ -185,13 +186,14 @@ def test_a_key_is_one_in_all_processes(front, worker, tmp_path):
     assert isinstance(job.exception(PATIENCE), JobCancelled)
 
 
-def run(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(source: str, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
+        env=env,
     )
 
 
@@ -280,6 +282,7 @@ def test_forks_in_the_middle_of_transactions(path):
         print(sum(codes), queue.drain(20), flush=True)
         """,
         path,
+        env=unmeasured(),
     )
     assert done.stdout == "0 True\n", done.stdout + done.stderr
 

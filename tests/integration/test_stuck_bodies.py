@@ -243,15 +243,17 @@ def echo() -> Iterator[str]:
 def farewell(client: websocket.WebSocketApp) -> None:
     """End run_forever(). Its own close() would close the socket under it, and then it may sleep for ten seconds."""
     client.keep_running = False
-    if client.sock and client.sock.connected:
-        client.sock.send("", websocket.ABNF.OPCODE_CLOSE)
-        client.sock.abort()
+    sock = client.sock  # which run_forever() takes away when it ends, this very moment perhaps
+    if sock and sock.connected:
+        sock.send("", websocket.ABNF.OPCODE_CLOSE)
+        sock.abort()
 
 
 def hang_up_too(client: websocket.WebSocketApp, error: Exception) -> None:
     """Close the socket where the server has closed the connection, which run_forever() forgets."""
-    if client.sock:
-        client.sock.shutdown()
+    sock = client.sock
+    if sock:
+        sock.shutdown()
 
 
 def test_a_websocket_client_is_freed(echo: str) -> None:
