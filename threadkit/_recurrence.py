@@ -342,8 +342,9 @@ class Recurrence:
         if self._rhythm.ask is not None:
             error = self._ask_for_interval(self._rhythm.ask) or error
         dropped = until = following = broken = None
+        decides = error is not None or result is not None or self._rhythm.after_the_end
         try:
-            until, following = self._work_out(result, error, ended)
+            until, following = self._work_out(result, error, ended) if decides else (None, None)
         except BaseException as failure:  # the trigger's or the backoff's
             broken = failure
         with self._lock:

@@ -11,7 +11,7 @@ All interval tasks of a lifecycle share one. There are three parts to play:
   the line.
 - An *attendant* is a server that has emptied the line and sees that more is due soon. It stays, sleeps in
   the watch's place, and runs what becomes due itself, as long as that was quick the last time: to wake one thread for
-  each moment costs less than half of waking two. It takes no shorter naps than five milliseconds, or than the fastest
+  each moment costs less than half of waking two. It takes no shorter naps than ten milliseconds, or than the fastest
   task can bear: so what is due close together is done together, never early. Meanwhile the watch is patient: it looks
   a while after each due time, and steps in where the attendant is stuck in a call that used to be quick.
 """
@@ -36,9 +36,9 @@ MAX_THREADS = 32
 
 _IDLE_TIMEOUT = 30.0
 _RETRY_DELAY = 1.0
-_SOON = 0.02  # seconds; an attendant stays for what is due within it
-_PATIENCE = 0.01  # seconds; so long may an attendant be stuck before the watch steps in
-_NAP = 0.005  # seconds; so much may something be late for the sake of what is due right after it
+_SOON = 0.04  # seconds; an attendant stays for what is due within it
+_PATIENCE = 0.02  # seconds; so long may an attendant be stuck before the watch steps in
+_NAP = 0.01  # seconds; so much may something be late for the sake of what is due right after it
 _QUICK = 0.001  # seconds; what takes longer is not for an attendant
 _SHARE = 0.04  # of its interval; a task may be late by no more for the sake of others
 

@@ -118,8 +118,7 @@ class Bell:
 
     The worker's loop is: take; if there is nothing, ``wait``; repeat. Two rules keep work from lying beside an idle
     worker: a giver puts the work down first and rings then; and a worker that waited, got work and sees more of it
-        passes the ring
-    on (``ring()``), since a ring meant for the other piece may have been spent on it.
+    passes the ring on (``ring()``), since a ring meant for the other piece may have been spent on it.
     """
 
     __slots__ = ("_clock", "_idle")
