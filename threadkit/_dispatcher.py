@@ -143,7 +143,7 @@ class Dispatcher(Waitlist):
             if record.expires_at is not None and record.expires_at <= self._clock.monotonic():
                 self._expire(record)  # the timer is late; that it is not pending any more will be seen below
             if self._store.move(record, PENDING, RUNNING):
-                return cast("Job", record)
+                return record  # type: ignore[return-value]  # a queue's records are jobs; cast() is a call
             self._hand_over(record)
         return None
 

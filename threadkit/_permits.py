@@ -45,7 +45,11 @@ class Permits:
 
     def take_now(self) -> bool:
         """Take one if there is one."""
-        return self._discard() or self._make()
+        try:
+            self._tokens.popleft()
+        except IndexError:
+            return self._make()
+        return True
 
     def take(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
         """Take one, waiting for it if need be.
