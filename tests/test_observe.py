@@ -40,6 +40,22 @@ def test_heard_is_what_an_observer_or_the_log_takes(observers: Observers, caplog
     assert observers.is_heard()
 
 
+def test_a_part_is_heard_where_its_whole_is(observers: Observers, caplog: pytest.LogCaptureFixture) -> None:
+    """A part of a whole that nobody observes need make no events; observers of the whole hear those of the part."""
+    caplog.set_level(logging.INFO, "threadkit")
+    part = Observers()
+    part.join(observers)
+    assert not part.is_heard()
+    seen: list[Event] = []
+    event = Started(component="part")
+    with observers.add(seen.append):
+        assert part.is_heard()
+        part.emit(event)
+        part.emit(event)
+    assert not part.is_heard()
+    assert seen == [event, event]
+
+
 def test_removed_observer_is_not_told(observers: Observers) -> None:
     """A handle takes its own observation back, once, even if the same function observes twice."""
     seen: list[Event] = []

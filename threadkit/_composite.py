@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from threadkit._component import Component
+from threadkit._component import BaseComponent, Component
 from threadkit._directory import Directory
 from threadkit._entry import Entry
 from threadkit._errors import UnknownComponent
@@ -102,15 +102,21 @@ class Composite(Makers, Directory):
         try:
             if self._shared_scheduler is not None:
                 _bind(component, self._shared_scheduler)
-            observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
-            if observe is not None:
-                observe(self._observers.tell)
+            self._listen_to(component)
             if runs:
                 self._registry.bring_up(entry, self._start_timeout)
         except BaseException:
             self._registry.discard(entry)
             raise
         return component
+
+    def _listen_to(self, component: Component) -> None:
+        if isinstance(component, BaseComponent):
+            component._observers.join(self._observers)
+            return
+        observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
+        if observe is not None:
+            observe(self._observers.tell)
 
     def bind(self, scheduler: Scheduler) -> None:
         """Have all tasks use this scheduler from their next start on; who brings it stops it, too."""

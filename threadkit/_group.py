@@ -211,7 +211,7 @@ class ThreadGroup(Supervised):
             place = self._enlist(child, is_late=self._state is not ComponentState.NEW)
             self._places[child.name] = place
         child.stop_all = self._ask_all_to_stop
-        child.observe(self._observers.tell)
+        child._observers.join(self._observers)
         if isinstance(child, ThreadGroup):
             child._parent = self
         if place.member.is_late:

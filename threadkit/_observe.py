@@ -24,14 +24,23 @@ class Observers:
     They may come and go meanwhile: each step is a single operation on a dict, and atomic (see ``_waiting``).
     """
 
-    __slots__ = ("_observations",)
+    __slots__ = ("_observations", "_wholes")
 
     def __init__(self) -> None:
         self._observations: dict[Observation, None] = {}
+        self._wholes: dict[Observers, None] = {}
 
     def is_heard(self) -> bool:
         """Return True where anybody would see an event of everyday life; who makes many asks before making one."""
-        return logger.isEnabledFor(logging.DEBUG) or bool(self._observations)
+        return self.has_any() or logger.isEnabledFor(logging.DEBUG)
+
+    def has_any(self) -> bool:
+        """Return whether there is an observer, here or of a whole."""
+        return bool(self._observations) or any(map(Observers.has_any, list(self._wholes)))
+
+    def join(self, whole: Observers) -> None:
+        """Have the observers of a whole, be there any, told of all events from now on."""
+        self._wholes[whole] = None
 
     def add(self, callback: Observer) -> Observation:
         """Have ``callback(event)`` called for each event from now on.
@@ -55,13 +64,15 @@ class Observers:
         self.tell(event)
 
     def tell(self, event: Event) -> None:
-        """Tell all observers, and leave the log alone: for a whole that hands on the events of its parts."""
+        """Tell all observers, here and of the wholes; it is in the log already."""
         for observation in list(self._observations):
             callback = observation._callback
             try:
                 callback(event)
             except BaseException as error:  # the border of user code: even SystemExit must not end a worker
                 logger.error("observer %r failed on %s: %s", callback, event, describe(error), exc_info=error)  # noqa: TRY400 - says more
+        for whole in list(self._wholes):
+            whole.tell(event)
 
 
 class Observation:
