@@ -32,11 +32,12 @@ class Observers:
 
     def is_heard(self) -> bool:
         """Return True where anybody would see an event of everyday life; who makes many asks before making one."""
-        return self.has_any() or logger.isEnabledFor(logging.DEBUG)
+        return logger.isEnabledFor(logging.DEBUG) or bool(
+            self._observations or (self._wholes and self._is_heard_above())
+        )
 
-    def has_any(self) -> bool:
-        """Return whether there is an observer, here or of a whole."""
-        return bool(self._observations) or any(map(Observers.has_any, list(self._wholes)))
+    def _is_heard_above(self) -> bool:
+        return any(whole._observations or whole._is_heard_above() for whole in list(self._wholes))
 
     def join(self, whole: Observers) -> None:
         """Have the observers of a whole, be there any, told of all events from now on."""
