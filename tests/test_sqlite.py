@@ -1224,6 +1224,9 @@ def test_an_older_look_does_not_undo_a_younger_one(path):
     assert store.claim() is record
     store._known.settle(record, JobState.COMPLETED, 1, "", 1.0)
     assert record.state is JobState.RUNNING
+    row = store._file.run(lambda tx: tx.row("seq = ?", record.row.seq))
+    assert store._known.claimed({**row, "rev": row["rev"] - 1}, begins=True) is record
+    assert record.row.rev == row["rev"]
     store.check(record)
     store.settle(record, JobState.COMPLETED, 1.0)
     store._file.run(lambda tx: tx.execute("DELETE FROM job"))
