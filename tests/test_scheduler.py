@@ -10,6 +10,7 @@ from helpers import Gate
 from typing_extensions import override
 
 from threadkit import StopToken
+from threadkit._clock import Gate as ClockGate
 from threadkit._scheduler import MAX_THREADS, Scheduler, Tempo
 from threadkit.events import Event, PoolSaturated
 from threadkit.testing import VirtualClock
@@ -228,8 +229,8 @@ FAST.follow(0.001)
 class Diary:
     """Notes what is called when, and by which thread."""
 
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, clock: VirtualClock | None = None) -> None:
+        self.clock = VirtualClock() if clock is None else clock
         self.scheduler = Scheduler(self.clock)
         self.token = StopToken(clock=self.clock)
         self.called: list[tuple[str, float]] = []
@@ -295,6 +296,54 @@ def test_a_call_that_is_no_longer_quick_delays_others_by_moments() -> None:
     assert (began["stuck"], began["long after"]) == (1.012, 5)
     assert 1.012 <= began["beside it"] <= 1.06
     assert 1.023 <= began["after it"] <= 1.06
+    diary.end()
+
+
+@pytest.mark.parametrize("following", [None, 30, 1.3])
+def test_what_lies_behind_a_stuck_call_does_not_wait_for_what_is_due_next(following: float | None) -> None:
+    """What is due together with a call that sticks is done before long, be the next due late or never."""
+    diary = Diary()
+    diary.plan(1, "a")
+    diary.plan(1.012, "stuck", blocks=True)
+    for number in range(3):
+        diary.plan(1.012, f"beside it {number}")
+    if following is not None:
+        diary.plan(following, "next")
+    diary.clock.advance(30)
+    began = dict(diary.called)
+    assert began["stuck"] == 1.012
+    assert all(1.012 <= began[f"beside it {number}"] <= 1.06 for number in range(3))
+    assert began.get("next") == following
+    assert diary.scheduler._attendant is None
+    diary.end()
+
+
+class Counting(VirtualClock):
+    """A clock that counts how often somebody goes to sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps = 0
+
+    @override
+    def park(self, gate: ClockGate, deadline: float | None) -> bool:
+        self.sleeps += 1
+        return super().park(gate, deadline)
+
+
+def test_the_watch_does_not_spin_while_everybody_is_stuck() -> None:
+    """Where all threads are stuck and the line is long the watch steps in once, and sleeps until something is due."""
+    clock = Counting()
+    diary = Diary(clock)
+    diary.plan(1, "a")
+    for number in range(MAX_THREADS + 3):
+        diary.plan(1.012, str(number), blocks=True)
+    diary.plan(60, "b")
+    clock.advance(1.1)
+    assert len(diary.called) == 1 + MAX_THREADS
+    sleeps = clock.sleeps
+    clock.advance(50)
+    assert clock.sleeps == sleeps
     diary.end()
 
 

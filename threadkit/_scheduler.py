@@ -13,7 +13,8 @@ All interval tasks of a lifecycle share one. There are three parts to play:
   the watch's place, and runs what becomes due itself, as long as that was quick the last time: to wake one thread for
   each moment costs less than half of waking two. It takes no shorter naps than ten milliseconds, or than the fastest
   task can bear: so what is due close together is done together, never early. Meanwhile the watch is patient: it looks
-  a while after each due time, and steps in where the attendant is stuck in a call that used to be quick.
+  a while after each due time, and again while something lies in the line. It steps in where the attendant is stuck in a
+  call that used to be quick: has taken nothing new since the last look, and somebody waits.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Scheduler:
                     self._line.extend(self._agenda.pop_due(now))
                     return True
                 patient, batches = self._attendant is not None, self._batches
-                self._alarm = alarm = max(due, now) + _PATIENCE if patient else due
+                self._alarm = alarm = self._latest(now)
                 changed = self._condition.wait_until(
                     partial(self._must_look, alarm, now), None if alarm == math.inf else alarm
                 )
@@ -215,8 +216,15 @@ class Scheduler:
 
     def _must_look(self, alarm: float, now: float) -> bool:
         """Tell whether it is wrong by now to sleep until the alarm. The lock MUST be held."""
+        return self._stopped or self._latest(now) < alarm
+
+    def _latest(self, now: float) -> float:
+        """Return how long the watch may sleep that looked at this moment. The lock MUST be held."""
         due = self._agenda.next_due()
-        return self._stopped or (due if self._attendant is None else max(due, now) + _PATIENCE) < alarm
+        if self._attendant is None:
+            return due
+        # What is in the line is due already. It lies behind the call that the attendant is in, which may be stuck.
+        return (now if self._line else max(due, now)) + _PATIENCE
 
     # --- servers -----------------------------------------------------------------------------------------------------
 

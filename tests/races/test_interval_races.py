@@ -352,6 +352,32 @@ def test_one_server_attends(explore: Explore) -> None:
     explore(setup, come, come, invariant=invariant)
 
 
+def test_the_watch_against_an_attendant_that_gets_stuck(explore: Explore) -> None:
+    """However the watch meets an attendant that takes a batch and never comes back, it has others come to the rest."""
+
+    def setup() -> Line:
+        line = Line()
+        line.scheduler._is_watched = True
+        for name in ("stuck", "beside it"):
+            line.scheduler.schedule(0.0, line.add(name), Tempo())
+        return line
+
+    def attend(line: Line) -> None:
+        if line.scheduler._attend():
+            line.scheduler._line.popleft()  # and never returns from it
+
+    def watch(line: Line) -> None:
+        if line.scheduler._sleep():
+            line.done.append("stepped in")
+
+    explore(
+        setup,
+        attend,
+        watch,
+        invariant=lambda line: line.done == ["stepped in"] and line.scheduler._attendant is None,
+    )
+
+
 def test_who_leaves_against_who_adds(explore: Explore) -> None:
     """Whoever leaves the rest to the watch, or adds to it, has it wake up in time."""
 
