@@ -180,6 +180,23 @@ def test_an_interval_that_cannot_be_had(clock: VirtualClock) -> None:
         IntervalTask(lambda: None, lambda: 1 / 0, clock=clock).start()
 
 
+def test_a_run_that_fails_and_an_interval_that_cannot_be_had(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a run and the function for its interval both fail the run's error counts, and has a note of the other."""
+    answers = iter([10])
+
+    def fail() -> None:
+        raise ValueError("the run's own")
+
+    with IntervalTask(fail, lambda: 1 / next(answers, 0), clock=clock) as task:
+        clock.advance(0.1)
+        assert (task.failures, task.interval) == (1, 0.1)
+    assert isinstance(task.last_error, ValueError)
+    assert task.last_error.__notes__ == ["Then every() failed: ZeroDivisionError: division by zero"]
+    assert "the run's own" in caplog.text
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     interval=st.integers(1, 50),

@@ -27,7 +27,7 @@ from threadkit._scheduler import Scheduler, Tempo
 from threadkit._setback import Setback
 from threadkit._stop import StopToken
 from threadkit._verdicts import DONE
-from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
+from threadkit.events import Event, RunFailed, RunMissed, RunSkipped, describe
 
 _GRACE = 60.0  # seconds; a run that is later than this was missed, though no other is due yet
 
@@ -340,7 +340,7 @@ class Recurrence:
         """Book what has become of a run, and plan what depends on its end."""
         ended = self._clock.monotonic()
         if self._rhythm.ask is not None:
-            error = self._ask_for_interval(self._rhythm.ask) or error
+            error = self._ask_for_interval(self._rhythm.ask, error)
         dropped = until = following = broken = None
         decides = error is not None or result is not None or self._rhythm.after_the_end
         try:
@@ -388,10 +388,12 @@ class Recurrence:
         self.figures.skipped += dropped is not None
         return dropped
 
-    def _ask_for_interval(self, ask: Callable[[], Pace]) -> BaseException | None:
-        """Ask the user's function. If that fails, the run has, and the interval stays as it was."""
+    def _ask_for_interval(self, ask: Callable[[], Pace], error: BaseException | None) -> BaseException | None:
+        """Ask the user's function. If that fails, the run has, if it had not yet; and the interval stays as it was."""
         try:
             self.set_interval(seconds(ask(), "every()"))
-        except BaseException as error:
-            return error
-        return None
+        except BaseException as failure:
+            if error is None:
+                return failure
+            error.add_note(f"Then every() failed: {describe(failure)}")
+        return error
