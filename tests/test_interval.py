@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from threadkit import Closed, ComponentState, IntervalTask, Run, Stopping, StopToken, backoff, triggers
+from threadkit import Closed, ComponentState, IntervalTask, Lifecycle, Run, Stopping, StopToken, backoff, triggers
 from threadkit._scheduler import MAX_THREADS, Scheduler
 from threadkit.events import Event, Failed, RunFailed, RunMissed, RunSkipped, Started, Stopped
 from threadkit.health import Status
@@ -757,6 +757,50 @@ def test_run_now_before_the_start(clock: VirtualClock) -> None:
     task = IntervalTask(func, 60, clock=clock)
     task.run_now()
     with task:
+        clock.advance(60)
+    assert func.began == [0, 60]
+
+
+@pytest.mark.parametrize("fixed", ["rate", "delay"])
+def test_run_now_while_starting(clock: VirtualClock, fixed: Any) -> None:
+    """Asked for while the task starts, the extra run begins with it."""
+    asked: list[bool] = []
+
+    def every() -> float:
+        if not asked:
+            asked.append(True)
+            task.run_now()
+            assert task.state is ComponentState.STARTING
+        return 60
+
+    func = Recorder(clock)
+    task = IntervalTask(func, every, fixed=fixed, clock=clock)
+    with task:
+        clock.advance(60)
+    assert func.began == [0, 60]
+
+
+def test_run_now_before_the_start_of_a_paused_task(clock: VirtualClock) -> None:
+    """Asked for before a start in a pause, the extra run begins with that, and the task stays paused."""
+    func = Recorder(clock)
+    task = IntervalTask(func, 60, clock=clock)
+    task.pause()
+    task.run_now()
+    clock.advance(10)
+    with task:
+        clock.advance(100)
+        assert task.next_run_at is None
+    assert func.began == [10]
+    assert func.runs[0].lateness == 0
+
+
+def test_run_now_before_a_lifecycle_takes_the_task(clock: VirtualClock) -> None:
+    """Asked for before the task belongs to a lifecycle, the extra run begins when that starts."""
+    func = Recorder(clock)
+    task = IntervalTask(func, 60)
+    task.run_now()
+    with Lifecycle(clock=clock) as lifecycle:
+        lifecycle.add(task)
         clock.advance(60)
     assert func.began == [0, 60]
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from threadkit import _arguments, _durations
 from threadkit._clock import Clock
 from threadkit._override import override
+from threadkit.events import describe
 from threadkit.triggers import Trigger
 
 Pace = float | timedelta | str
@@ -274,6 +275,20 @@ class Rhythm:
         """
         at = clock.monotonic() + delay
         return Detour(at, self._started) if self.interval is None else Tick(at, self.interval, 0)
+
+    @staticmethod
+    def ask_again(ask: Callable[[], Pace], error: BaseException | None) -> tuple[float | None, BaseException | None]:
+        """Return the interval that the user's function wants after a run, and the error of the run, if it has one.
+
+        If the function fails the run has, if it had not yet; and the interval stays as it was: it is None.
+        """
+        try:
+            return seconds(ask(), "every()"), error
+        except BaseException as failure:
+            if error is None:
+                return None, failure
+            error.add_note(f"Then every() failed: {describe(failure)}")
+            return None, error
 
     def shift(self) -> float:
         """Return the shift of the next due time, in seconds."""

@@ -148,6 +148,7 @@ class IntervalTask(BaseComponent):
         )
         self._run_immediately = run_immediately
         self._paused = False  # what a new life begins with; one store, and whoever comes last is right
+        self._asked = False  # likewise; by run_now(), until the start
         self._host_scheduler: Scheduler | None = None
         super().__init__(name, clock)
 
@@ -156,7 +157,13 @@ class IntervalTask(BaseComponent):
         super()._reset()
         self._own_scheduler: Scheduler | None = None
         self._recurrence = Recurrence(
-            self._settings, self._clock, self._token, self._emit, self._conclude, paused=self._paused
+            self._settings,
+            self._clock,
+            self._token,
+            self._emit,
+            self._conclude,
+            paused=self._paused,
+            asked=self._asked,
         )
 
     def bind(self, scheduler: Scheduler) -> None:
@@ -213,7 +220,7 @@ class IntervalTask(BaseComponent):
     def pause(self) -> None:
         """Begin no run until ``resume()``; those that are going on go on. Also before ``start()``."""
         self._refuse_forked()
-        self._paused = True
+        self._paused, self._asked = True, False
         self._recurrence.pause()
 
     def resume(self) -> None:
@@ -232,9 +239,9 @@ class IntervalTask(BaseComponent):
             Closed: the task has been stopped, or has ended.
         """
         self._refuse_forked()
-        if self.state is ComponentState.NEW:
-            self._run_immediately = True
-        elif self._token.is_set() or not self._recurrence.run_now():
+        if self._state is ComponentState.NEW:
+            self._asked = True
+        if self._token.is_set() or not self._recurrence.run_now():
             raise Closed(self.kind, self.name)
 
     def cancel(self, reason: str | None = None) -> None:
@@ -321,6 +328,7 @@ class IntervalTask(BaseComponent):
             scheduler = self._own_scheduler = Scheduler(self._clock, self.name, self._emit)
         try:
             self._recurrence.start(scheduler, run_immediately=self._run_immediately)
+            self._asked = False
         except BaseException:
             self._recurrence.abandon()
             self._let_go()

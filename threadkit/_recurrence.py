@@ -21,13 +21,13 @@ from typing import Any
 
 from threadkit._agenda import Entry
 from threadkit._clock import Clock
-from threadkit._due import Due, Once, Pace, Tick, seconds
+from threadkit._due import Due, Once, Tick
 from threadkit._run import ActiveRun, AgainIn, Figures, Settings, TaskStats
 from threadkit._scheduler import Scheduler, Tempo
 from threadkit._setback import Setback
 from threadkit._stop import StopToken
 from threadkit._verdicts import DONE
-from threadkit.events import Event, RunFailed, RunMissed, RunSkipped, describe
+from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
 
 _GRACE = 60.0  # seconds; a run that is later than this was missed, though no other is due yet
 
@@ -42,6 +42,7 @@ class Recurrence:
         emit: called with what happens, never under the lock.
         finish: called once, when all is over, with what the trigger or the backoff raised, if it did.
         paused: whether it begins paused.
+        asked: whether it begins with a run that was asked for by ``run_now()``.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Recurrence:
         finish: Callable[[BaseException | None], None],
         *,
         paused: bool,
+        asked: bool = False,
     ) -> None:
         self._settings = settings
         self._rhythm = settings.rhythm
@@ -64,7 +66,7 @@ class Recurrence:
         self._lock = threading.Lock()
         self._scheduler: Scheduler | None = None
         self.due: Due | None = None
-        self._held: Due | None = None
+        self._held: Due | None = Once(clock.monotonic()) if asked else None
         self._active: dict[int, ActiveRun] = {}
         self._entry: Entry | None = None  # the scheduler's, for the next look
         self._setback = Setback(settings.backoff, settings.random)
@@ -86,14 +88,14 @@ class Recurrence:
         with self._lock:
             if not self.closed:
                 self._scheduler = scheduler
-                if run_immediately and not self.paused:
+                if self._held or (run_immediately and not self.paused):  # held is what run_now() has asked for already
                     self._held = Once(self._clock.monotonic())
                 self.due = None if self._held and self._rhythm.after_the_end else first
                 self._arm()
-            is_over = self._is_over()
+            is_held, is_over = self._held is not None, self._is_over()
         if is_over:
             self._finish(None)
-        elif run_immediately:
+        elif is_held:
             scheduler.run(self._begin_held)
 
     def abandon(self) -> None:
@@ -151,10 +153,12 @@ class Recurrence:
     def run_now(self) -> bool:
         """Have a run begin as soon as possible; return False where none can any more."""
         with self._lock:
-            if self.closed or self._scheduler is None:
+            if self.closed:
                 return False
             self._hold(Once(self._clock.monotonic()))
-        self._scheduler.run(self._begin_held)
+            scheduler = self._scheduler
+        if scheduler is not None:  # else it begins with start()
+            scheduler.run(self._begin_held)
         return True
 
     def next_run_at(self) -> datetime | None:
@@ -340,7 +344,9 @@ class Recurrence:
         """Book what has become of a run, and plan what depends on its end."""
         ended = self._clock.monotonic()
         if self._rhythm.ask is not None:
-            error = self._ask_for_interval(self._rhythm.ask, error)
+            interval, error = self._rhythm.ask_again(self._rhythm.ask, error)
+            if interval is not None:
+                self.set_interval(interval)
         dropped = until = following = broken = None
         decides = error is not None or result is not None or self._rhythm.after_the_end
         try:
@@ -387,13 +393,3 @@ class Recurrence:
         dropped, self._held = self._held, None
         self.figures.skipped += dropped is not None
         return dropped
-
-    def _ask_for_interval(self, ask: Callable[[], Pace], error: BaseException | None) -> BaseException | None:
-        """Ask the user's function. If that fails, the run has, if it had not yet; and the interval stays as it was."""
-        try:
-            self.set_interval(seconds(ask(), "every()"))
-        except BaseException as failure:
-            if error is None:
-                return failure
-            error.add_note(f"Then every() failed: {describe(failure)}")
-        return error
