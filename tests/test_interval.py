@@ -55,6 +55,15 @@ def watch(task: IntervalTask, *kinds: type[Event]) -> list[Event]:
     return seen
 
 
+def told(events: list[Event]) -> list[tuple[type[Event], float]]:
+    """Return the kinds of the skips and misses, and the seconds after which the runs were due."""
+    return [
+        (type(event), (event.scheduled_at - EPOCH).total_seconds())
+        for event in events
+        if isinstance(event, (RunMissed, RunSkipped))
+    ]
+
+
 def jump(clock: VirtualClock, seconds: float) -> None:
     """Let the process stand still for a while, as under SIGSTOP: clocks go on, nobody wakes up before the end."""
     with clock._changed:
@@ -564,9 +573,10 @@ def test_an_interval_that_cannot_be_set(clock: VirtualClock) -> None:
 
 
 def test_pause_and_resume(clock: VirtualClock) -> None:
-    """A paused task runs nothing, misses nothing, and goes on at its next time."""
+    """A paused task runs nothing, and goes on at its next time; what was due meanwhile is missed, and told of once."""
     func = Recorder(clock)
     with IntervalTask(func, 60, clock=clock) as task:
+        events = watch(task, RunMissed, RunSkipped)
         clock.advance(60)
         task.pause()
         assert task.next_run_at is None
@@ -575,8 +585,11 @@ def test_pause_and_resume(clock: VirtualClock) -> None:
         task.resume()
         assert task.next_run_at == EPOCH + timedelta(seconds=240)
         clock.advance(60)
-        assert (task.missed, task.skipped) == (0, 0)
+        assert (task.missed, task.skipped) == (2, 0)
     assert func.began == [60, 240]
+    assert told(events) == [(RunMissed, 120)]
+    assert isinstance(events[0], RunMissed)
+    assert events[0].count == 2
 
 
 def test_a_short_pause_costs_nothing(clock: VirtualClock) -> None:
@@ -587,20 +600,80 @@ def test_a_short_pause_costs_nothing(clock: VirtualClock) -> None:
         clock.advance(30)
         task.resume()
         clock.advance(30)
+        assert task.missed == 0
     assert func.began == [60]
 
 
 def test_a_pause_in_a_run(clock: VirtualClock) -> None:
-    """A run goes on while the task is paused, a queued one is let go, and nothing else begins."""
+    """A run goes on while the task is paused, a queued one is skipped, and nothing else begins."""
     func = Recorder(clock, takes=70)
     with IntervalTask(func, 60, overlap="queue", clock=clock) as task:
+        events = watch(task, RunMissed, RunSkipped)
         clock.advance(125)
         task.pause()
         clock.advance(100)
         assert (func.began, func.ended) == ([60], [130])
         task.resume()
         clock.advance(20)
+        assert (task.skipped, task.missed) == (1, 1)
     assert func.began == [60, 240]
+    assert told(events) == [(RunSkipped, 120), (RunMissed, 180)]
+
+
+def test_a_pause_drops_what_run_now_has_asked_for(clock: VirtualClock) -> None:
+    """A pause before the start has the run skipped that run_now() asked for, and it is not made up for."""
+    func = Recorder(clock)
+    task = IntervalTask(func, 60, clock=clock)
+    events = watch(task, RunSkipped)
+    task.run_now()
+    task.pause()
+    with task:
+        task.resume()
+        clock.advance(60)
+        assert task.skipped == 1
+    assert func.began == [60]
+    assert told(events) == [(RunSkipped, 0)]
+
+
+def test_a_pause_drops_the_last_run_before_it_could_begin(clock: VirtualClock) -> None:
+    """A task whose last run is dropped by a pause has ended, for nothing is to come."""
+    held, func = StopToken(clock=clock), Recorder(clock)
+    scheduler = Scheduler(clock)
+    for _ in range(MAX_THREADS):
+        scheduler.run(held.wait)
+    clock.settle()
+    task = IntervalTask(func, triggers.every(60, end=EPOCH), run_immediately=True, clock=clock)
+    task.bind(scheduler)
+    task.start()
+    task.pause()
+    assert task.join(1)
+    assert (task.state, task.skipped) == (ComponentState.STOPPED, 1)
+    held.set()
+    clock.settle()
+    assert func.began == []
+    scheduler.stop()
+
+
+def test_a_pause_in_a_backoff(clock: VirtualClock) -> None:
+    """What a backoff leaves out is not missed in a pause as well; a run that was due after it is, once."""
+
+    def fail() -> None:
+        raise ValueError("oops")
+
+    task = IntervalTask(fail, 10, backoff=backoff.constant(35), clock=clock)
+    with task:
+        clock.advance(12)
+        task.pause()
+        clock.advance(20)
+        task.resume()
+        assert task.missed == 0
+        assert task.next_run_at == EPOCH + timedelta(seconds=45)
+        clock.advance(13)
+        assert task.runs == 2
+        task.pause()
+        clock.advance(60)
+        task.resume()
+        assert (task.runs, task.missed) == (2, 1)
 
 
 @pytest.mark.parametrize("when", [65, 75, 80])
@@ -613,6 +686,7 @@ def test_a_pause_with_a_delay(clock: VirtualClock, when: float) -> None:
         clock.advance(100 - when)
         task.resume()
         clock.advance(95)
+        assert task.missed == 0
     assert func.began == [60, 130]
 
 

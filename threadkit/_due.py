@@ -268,6 +268,26 @@ class Rhythm:
         """Return what is due after a run that ends now; None where that is known already."""
         return self.from_now(clock) if self.after_the_end else None
 
+    def after_pause(
+        self, due: Due | None, put_off: Callable[[Due, Clock], Due], clock: Clock
+    ) -> tuple[Due | None, int]:
+        """Return what is due after a pause that ends now, and how many runs were left out for it.
+
+        Args:
+            due: what was due next when it began; None where the end of a run was to decide.
+            put_off: returns the end of a backoff where that is later.
+            clock: where time comes from.
+        """
+        if due is None:
+            return self.after_end(clock), 0
+        meant = put_off(due, clock)
+        if meant.lateness(clock) < 0:
+            return due, 0
+        following, passed = due.following(clock, self.shift())
+        if following is None:  # the last of all is run late
+            return due, 0
+        return following, 1 if self.after_the_end or meant is not due else passed + 1
+
     def again_in(self, delay: float, clock: Clock) -> Due:
         """Return what is due ``delay`` seconds from now, because the task has asked for it.
 

@@ -218,13 +218,16 @@ class IntervalTask(BaseComponent):
         self._recurrence.set_interval(interval)
 
     def pause(self) -> None:
-        """Begin no run until ``resume()``; those that are going on go on. Also before ``start()``."""
+        """Begin no run until ``resume()``; those that are going on go on. Also before ``start()``.
+
+        A run that waits for another one to end, or was asked for by ``run_now()`` and has not begun, is skipped.
+        """
         self._refuse_forked()
         self._paused, self._asked = True, False
         self._recurrence.pause()
 
     def resume(self) -> None:
-        """Take the schedule up again. What was due meanwhile is left out, unless it was the last: that is run late."""
+        """Take the schedule up again. What was due meanwhile is missed, unless it was the last: that is run late."""
         self._refuse_forked()
         self._recurrence.resume()
         self._paused = False
@@ -280,12 +283,12 @@ class IntervalTask(BaseComponent):
 
     @property
     def skipped(self) -> int:
-        """How many runs were left out because others were going on."""
+        """How many runs were left out because others were going on, or waited and were dropped by a backoff or a pause."""
         return self._recurrence.figures.skipped
 
     @property
     def missed(self) -> int:
-        """How many runs were due while nothing could run, and were folded into another or left out."""
+        """How many runs were due while nothing could run, or in a pause, and were folded into another or left out."""
         return self._recurrence.figures.missed
 
     @override

@@ -22,14 +22,12 @@ from typing import Any
 from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._due import Due, Once, Tick
-from threadkit._run import ActiveRun, AgainIn, Figures, Settings, TaskStats
+from threadkit._run import GRACE, ActiveRun, AgainIn, Figures, Settings, TaskStats
 from threadkit._scheduler import Scheduler, Tempo
 from threadkit._setback import Setback
 from threadkit._stop import StopToken
 from threadkit._verdicts import DONE
 from threadkit.events import Event, RunFailed, RunMissed, RunSkipped
-
-_GRACE = 60.0  # seconds; a run that is later than this was missed, though no other is due yet
 
 
 class Recurrence:
@@ -133,22 +131,26 @@ class Recurrence:
         """Begin no run that is due, and none that waits."""
         with self._lock:
             self.paused = True
-            self._held = None
-            self._arm()
+            dropped = self._drop_held()
+            # Before the start nothing is planned yet, and a delay never until a run ends, or resume() plans it.
+            is_over = self._scheduler is not None and not self._rhythm.after_the_end and self._is_over()
+        self._tell_skipped(dropped)
+        if is_over:
+            self._finish(None)
 
     def resume(self) -> None:
         """Go on; see ``IntervalTask.resume()``."""
-        while True:
-            due = following = self.due
-            if due is None:
-                following = self._rhythm.after_end(self._clock)
-            elif due.lateness(self._clock) >= 0:
-                following = due.following(self._clock, self._rhythm.shift())[0] or due
+        while self.paused:
+            due = self.due
+            following, missed = self._rhythm.after_pause(due, self._setback.put_off, self._clock)
             with self._lock:
-                if self.due is due:
-                    self.paused = False
-                    self._plan(following)
-                    return
+                if self.due is not due:
+                    continue
+                self.paused = False
+                self.figures.missed += missed
+                self._plan(following)
+            self._tell_missed(due, missed)
+            return
 
     def run_now(self) -> bool:
         """Have a run begin as soon as possible; return False where none can any more."""
@@ -156,9 +158,8 @@ class Recurrence:
             if self.closed:
                 return False
             self._hold(Once(self._clock.monotonic()))
-            scheduler = self._scheduler
-        if scheduler is not None:  # else it begins with start()
-            scheduler.run(self._begin_held)
+        if self._scheduler is not None:  # else it begins with start()
+            self._scheduler.run(self._begin_held)
         return True
 
     def next_run_at(self) -> datetime | None:
@@ -208,9 +209,8 @@ class Recurrence:
                 self._replace(due, due.revised(self._clock))
                 return
             following, passed = self._rhythm.following(due, self._clock)
-            if meant is not due:
-                passed = 0  # a backoff was meant to leave those out
-            left_out = self._settings.misfire == "skip" and (passed > 0 or lateness > _GRACE)
+            passed = passed if meant is due else 0  # a backoff was meant to leave those out
+            left_out = self._settings.misfire == "skip" and (passed > 0 or lateness > GRACE)
             if left_out and following is None:
                 following = self._rhythm.from_now(self._clock)
         except BaseException as error:  # the trigger's: all else here is ours
@@ -227,10 +227,9 @@ class Recurrence:
             is_skipped = self.figures.skipped > skipped
             self._arm()
             is_over = run is None and self._is_over()
-        if missed:
-            self._emit(RunMissed(component=self._settings.name, scheduled_at=meant.moment(self._clock), count=missed))
-        if is_skipped:
-            self._emit(RunSkipped(component=self._settings.name, scheduled_at=meant.moment(self._clock)))
+        if missed or is_skipped:
+            self._tell_missed(meant, missed)
+            self._tell_skipped(meant if is_skipped else None)
         if is_over:
             self._finish(None)
         self._perform(run)
@@ -321,8 +320,7 @@ class Recurrence:
     def _hand_over(self, run: ActiveRun, elsewhere: Callable[..., Future[Any]]) -> bool:
         """Have an executor or an event loop perform a run; return False where it could not begin, and is settled."""
         try:
-            arguments = run.arguments(self._settings, self._clock)
-            future = run.future = elsewhere(run.token, *arguments)
+            future = run.future = elsewhere(run.token, *run.arguments(self._settings, self._clock))
         except BaseException as error:  # it is full, closed or broken
             self._settle(run, None, error)
             return False
@@ -369,8 +367,7 @@ class Recurrence:
             is_over = self._is_over()
         if error is not None and has_run:
             self._emit(RunFailed(component=self._settings.name, error=error, number=run.number))
-        if dropped is not None:
-            self._emit(RunSkipped(component=self._settings.name, scheduled_at=dropped.moment(self._clock)))
+        self._tell_skipped(dropped)
         if is_over:
             self._finish(self._broken)
 
@@ -388,8 +385,16 @@ class Recurrence:
             self._arm()
 
     def _drop_held(self) -> Due | None:
-        """A backoff begins: look at its end, and let go of the run that was held. The lock MUST be held."""
+        """A backoff or a pause begins: look at its end, and let go of what was held. The lock MUST be held."""
         self._arm()
         dropped, self._held = self._held, None
         self.figures.skipped += dropped is not None
         return dropped
+
+    def _tell_skipped(self, due: Due | None) -> None:
+        if due is not None:
+            self._emit(RunSkipped(component=self._settings.name, scheduled_at=due.moment(self._clock)))
+
+    def _tell_missed(self, due: Due | None, count: int) -> None:
+        if due is not None and count:
+            self._emit(RunMissed(component=self._settings.name, scheduled_at=due.moment(self._clock), count=count))

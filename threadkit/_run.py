@@ -19,6 +19,9 @@ from threadkit.backoff import Backoff
 Overlap = Literal["skip", "queue", "parallel", "cancel"]
 Misfire = Literal["run", "skip"]
 
+GRACE = 60.0
+"""Seconds; a run that is later than this was missed, though no other is due yet."""
+
 
 @attrs.frozen
 class AgainIn:
@@ -108,8 +111,8 @@ class TaskStats:
     Attributes:
         runs: how many runs have ended, the failed ones included.
         failures: how many of them have raised.
-        skipped: how many were left out because others were going on.
-        missed: how many were due while nothing could run.
+        skipped: how many were left out because others were going on, or waited and were dropped.
+        missed: how many were due while nothing could run, or in a pause.
         running: how many are going on.
         next_run_at: when the next one is due, in UTC.
         last_run_at: when the last one began, in UTC.

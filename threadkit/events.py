@@ -120,11 +120,11 @@ class RunFailed(Event):
 
 @frozen
 class RunSkipped(Event):
-    """A run was due while another was going on, or as many as may, and the overlap policy left it out."""
+    """A run was left out by the overlap policy, or waited for another one to end and was dropped by a backoff or a pause."""
 
     scheduled_at: datetime
     level = logging.INFO
-    sentence = "task {component!r}: the run due at {scheduled_at} was skipped, since another was going on"
+    sentence = "task {component!r}: the run due at {scheduled_at} was skipped"
 
 
 @frozen
