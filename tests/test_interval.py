@@ -1144,7 +1144,14 @@ def test_a_trigger_that_has_ended(clock: VirtualClock) -> None:
     assert (task.state, task.runs) == (ComponentState.STOPPED, 0)
 
 
-@pytest.mark.parametrize("every", [triggers.after(0), triggers.at(EPOCH - timedelta(days=1))])
+@pytest.mark.parametrize(
+    "every",
+    [
+        triggers.after(0),
+        triggers.at(EPOCH - timedelta(days=1)),
+        triggers.daily("12:00", start=EPOCH - timedelta(days=1), end=EPOCH),
+    ],
+)
 def test_a_single_run_that_is_due_already(clock: VirtualClock, every: Trigger) -> None:
     """What is due once, and already, is run at once."""
     func = Recorder(clock)
@@ -1153,6 +1160,50 @@ def test_a_single_run_that_is_due_already(clock: VirtualClock, every: Trigger) -
     clock.settle()
     assert task.join(1)
     assert func.began == [0]
+
+
+@pytest.mark.parametrize(
+    ("every", "began", "missed"),
+    [
+        (triggers.at(EPOCH - timedelta(5)) | triggers.at(EPOCH - timedelta(9)), [0], 1),
+        (triggers.at(EPOCH - timedelta(5)) | triggers.at(EPOCH - timedelta(5)), [0], 0),
+        (triggers.at(EPOCH - timedelta(5)) | triggers.at(EPOCH + timedelta(seconds=7)), [0, 7], 0),
+        (triggers.at(EPOCH - timedelta(5)) | triggers.daily("00:00", end=EPOCH + timedelta(1)), [0, 86400], 0),
+        (triggers.at(EPOCH - timedelta(5)) | triggers.after(3), [0, 3], 0),
+        (triggers.at(EPOCH - timedelta(5)).except_on((EPOCH - timedelta(5)).date()) | triggers.after(3), [3], 0),
+    ],
+)
+def test_single_moments_of_which_some_are_past(
+    clock: VirtualClock, every: Trigger, began: list[float], missed: int
+) -> None:
+    """Moments that have passed when the task starts make one run at once, and what is still to come keeps its time."""
+    func = Recorder(clock)
+    task = IntervalTask(func, every, clock=clock)
+    events = watch(task, RunMissed)
+    task.start()
+    clock.advance("2d")
+    assert task.join(1)
+    assert (func.began, task.missed, len(events)) == (began, missed, missed)
+    assert not missed or func.runs[0].scheduled_at == EPOCH - timedelta(9)
+
+
+def test_a_moment_that_passes_while_one_is_late(clock: VirtualClock) -> None:
+    """What becomes due between the start and a late first run is folded into that, and counted."""
+    held, func = StopToken(clock=clock), Recorder(clock)
+    scheduler = Scheduler(clock)
+    for _ in range(MAX_THREADS):
+        scheduler.run(held.wait)
+    clock.settle()
+    past, soon = EPOCH - timedelta(1), EPOCH + timedelta(seconds=10)
+    task = IntervalTask(func, triggers.at(past) | triggers.at(soon), clock=clock)
+    task.bind(scheduler)
+    task.start()
+    clock.advance(20)
+    held.set()
+    clock.settle()
+    assert task.join(1)
+    assert (func.began, task.missed) == ([20], 1)
+    scheduler.stop()
 
 
 def test_the_last_run_overlaps(clock: VirtualClock) -> None:

@@ -182,6 +182,22 @@ class Appointment(Due):
         return point
 
 
+class Belated(Appointment):
+    """The first of some single moments that had passed when the task started; the others are folded into it."""
+
+    __slots__ = ("folded",)
+
+    def __init__(self, trigger: Trigger, point: datetime, asked_at: datetime, folded: int) -> None:
+        super().__init__(trigger, point, asked_at, 0.0)
+        self.folded = folded
+
+    @override
+    def following(self, clock: Clock, shift: float) -> tuple[Appointment | None, int]:
+        started = Appointment(self.trigger, self.asked_at, self.asked_at, 0.0)
+        following, passed = started.following(clock, shift)
+        return following, self.folded + passed
+
+
 class Detour(Once):
     """A point on the monotonic clock, after which a trigger has its say again, if there is one."""
 
@@ -238,7 +254,7 @@ class Rhythm:
     def first(self, clock: Clock) -> Due | None:
         """Return what is due first, counted from now.
 
-        A trigger that names a single moment, which has passed already, is late rather than over.
+        Single moments that have passed already are late rather than over.
         """
         if self.ask is not None:
             self.interval = seconds(self.ask(), "every()")
@@ -246,7 +262,11 @@ class Rhythm:
             return self.from_now(clock)
         if self.trigger.plain and self.trigger.interval is not None:
             return Once(clock.monotonic() + self.trigger.interval + self.shift())
-        self._started = self.trigger.starting(clock.now())
+        now = clock.now()
+        self._started = self.trigger.starting(now)
+        past = [moment for moment in self._started._moments() if moment <= now]
+        if past:
+            return Belated(self._started, min(past), now, len(past) - 1)
         first = self.from_now(clock)
         if first is None:
             late = Appointment.after(self._started, _LONG_AGO, 0.0)

@@ -41,8 +41,8 @@ class IntervalTask(BaseComponent):
     **Late and missed runs.** What is due while nothing can run (the machine was asleep, the clock was set forward, all
     threads are busy) is run once, as soon as possible; more runs that have become due by then are folded into it.
     With ``misfire="skip"`` a run is left out if the next is due as well, or if it is more than a minute late. What was
-    folded or left out is counted in ``missed`` and told by a ``RunMissed`` event. A trigger that names a single moment,
-    which has passed when the task starts, is late. A wall clock that is set back by up to an hour makes no run come
+    folded or left out is counted in ``missed`` and told by a ``RunMissed`` event. Single moments (``triggers.at``, or
+    all that a trigger names) that have passed when the task starts are late. A wall clock that is set back by up to an hour makes no run come
     twice; one that is set back by more was wrong before, and the trigger is followed by the right time from then on.
 
     **The next run** may be moved by whoever sets ``interval``, by ``every`` where that is a function, and by the run
@@ -283,7 +283,7 @@ class IntervalTask(BaseComponent):
 
     @property
     def skipped(self) -> int:
-        """How many runs were left out because others were going on, or waited and were dropped by a backoff or a pause."""
+        """How many runs were left out since others were going on, or waited and were dropped by a backoff or pause."""
         return self._recurrence.figures.skipped
 
     @property

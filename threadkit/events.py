@@ -120,7 +120,7 @@ class RunFailed(Event):
 
 @frozen
 class RunSkipped(Event):
-    """A run was left out by the overlap policy, or waited for another one to end and was dropped by a backoff or a pause."""
+    """A run was left out by the overlap policy, or waited for its turn and was dropped by a backoff or a pause."""
 
     scheduled_at: datetime
     level = logging.INFO

@@ -70,6 +70,10 @@ class Trigger(ABC):
         """
         return self
 
+    def _moments(self) -> frozenset[datetime]:
+        """Return the single moments that it is made of, as far as ``at`` and ``after`` have named them."""
+        return frozenset()
+
     def except_on(self, *dates: date) -> Trigger:
         """Return a trigger that skips whatever would be due on these dates.
 
@@ -284,6 +288,9 @@ class _Steps(Trigger):
         first = self.next_after(moment) or datetime.max.replace(tzinfo=UTC)
         return evolve(self, start=first, end=first if self.once else self.end, plain=False)
 
+    def _moments(self) -> frozenset[datetime]:
+        return frozenset([self.start] if self.once and self.start else [])
+
     def next_after(self, moment: datetime) -> datetime | None:
         with suppress(OverflowError):
             moment = _arguments.instant(moment, "moment")
@@ -305,6 +312,9 @@ class _Either(Trigger):
     def except_on(self, *dates: date) -> Trigger:
         return _Either(self.first.except_on(*dates), self.second.except_on(*dates))
 
+    def _moments(self) -> frozenset[datetime]:
+        return self.first._moments() | self.second._moments()
+
     def next_after(self, moment: datetime) -> datetime | None:
         return min(filter(None, (self.first.next_after(moment), self.second.next_after(moment))), default=None)
 
@@ -317,6 +327,10 @@ class _Except(Trigger):
 
     def starting(self, moment: datetime) -> Trigger:
         return evolve(self, trigger=self.trigger.starting(moment))
+
+    def _moments(self) -> frozenset[datetime]:
+        moments = self.trigger._moments()
+        return frozenset(m for m in moments if _calendar.reading(m, self.zone).date() not in self.dates)
 
     def next_after(self, moment: datetime) -> datetime | None:
         trigger = self.trigger.starting(moment)  # else the leap over a date would begin the count anew
