@@ -238,6 +238,34 @@ def test_a_check_is_asked_only_while_its_component_is_up(clock: VirtualClock) ->
     assert len(calls) == 3
 
 
+def test_what_has_ended_well_does_not_make_the_whole_unready(clock: VirtualClock) -> None:
+    """A body that has returned and a task after its last run stay among the parts, and do not count for the whole."""
+    with Lifecycle(clock=clock, check_every=0) as lc:
+        once = lc.add(ManagedThread(lambda: None, name="once"), check=lambda: False)
+        lc.every(1, name="task", max_runs=1)(lambda: None)
+        lc.thread("main")(lambda running: running.wait())
+        clock.advance(1)
+        assert once.join()
+        health = lc.health()
+        assert health == Health(
+            Status.READY,
+            parts={"main": Health(Status.READY), "once": Health(Status.STOPPING), "task": Health(Status.STOPPING)},
+        )
+    assert str(lc.health()) == "stopping: leaving the with block"
+
+
+def test_what_has_failed_counts_though_it_has_ended(clock: VirtualClock) -> None:
+    """A body that has died for good makes the whole fail, where the lifecycle goes on without it."""
+
+    def die() -> None:
+        raise LookupError("gone")
+
+    with Lifecycle(clock=clock, on_failure="log") as lc:
+        dying = lc.add(ManagedThread(die, name="dying"))
+        assert dying.join()
+        assert str(lc.health()) == "failed: dying (LookupError: gone)"
+
+
 @pytest.mark.parametrize(
     ("own", "check", "status"),
     [

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
+import attrs
+
 from threadkit import _arguments
 from threadkit._checkup import Checkup, Question
 from threadkit._clock import Clock
@@ -120,6 +122,8 @@ class Directory(ABC):
     def health(self) -> Health:
         """Return how well the whole is, with its ``parts``: the worst of them speaks for all.
 
+        What has ended well while the others run, as a thread whose body has returned, does not count.
+
         Checks, and what classes of yours say of their health, are asked in threads that are not the caller's, all at
         once. No answer takes longer than ``check_timeout``: what is late counts as degraded, and is not asked again
         before it has answered. The answer of a check is good for ``check_every`` seconds.
@@ -127,7 +131,7 @@ class Directory(ABC):
         state = self.state
         if state is ComponentState.NEW:
             return Health(Status.STARTING)
-        whole = worst(self._examine())
+        whole = self._examine()
         if self._failures:
             return Health(Status.FAILED, describe(self._failures[0]), whole.parts)
         if state in {ComponentState.STOPPING, ComponentState.STOPPED} and whole.is_live:
@@ -160,20 +164,23 @@ class Directory(ABC):
                 logger.warning("component %r: %s", entry.name, verdicts[question].detail)
         return answers
 
-    def _examine(self) -> dict[str, Health]:
-        """Return the health of each component, by its name."""
+    def _examine(self) -> Health:
+        """Return the health of the components, with that of each as a part."""
         words = {entry: _word_of(entry) for entry in self._registry}
         checks = {entry: _check_of(entry, word) for entry, word in words.items()}
         asked = [each for each in (*words.values(), *checks.values()) if isinstance(each, Question)]
         answers = self._checkup.ask(asked)
-        healths: dict[str, Health] = {}
+        parts: dict[str, Health] = {}
+        counted: dict[str, Health] = {}
         for entry, word in words.items():
             health = word if isinstance(word, Health) else answers[word]
             check = checks[entry]
             if check is not None and health.is_ready:
                 health = max(health, answers[check], key=lambda each: each.status)
-            healths[entry.name] = health
-        return healths
+            parts[entry.name] = health
+            if not _has_ended_well(entry):  # looked up last: what ended after its word was asked does not count either
+                counted[entry.name] = health
+        return attrs.evolve(worst(counted), parts=parts)
 
 
 def _word_of(entry: Entry) -> Health | Question:
@@ -192,6 +199,11 @@ def _answers_at_once(component: BaseComponent) -> bool:
     """Tell whether its health() is threadkit's, and has nobody to ask in turn."""
     own_word = str(getattr(type(component).health, "__module__", ""))
     return own_word.startswith("threadkit.") and not isinstance(component, Directory)
+
+
+def _has_ended_well(entry: Entry) -> bool:
+    """Tell whether it is one of threadkit's and is done: a body that has returned, a task after its last run."""
+    return isinstance(entry.component, BaseComponent) and entry.component.state is ComponentState.STOPPED
 
 
 def _may_have(component: Component, name: str) -> bool:
