@@ -220,6 +220,48 @@ def test_what_a_stop_raises_late_is_logged_and_reported(caplog: pytest.LogCaptur
     assert "the stop() of component 'late' failed" in caplog.text
 
 
+def test_what_an_end_raises_first_is_the_failure() -> None:
+    """Of what stop(), join() and close() raise the first is the component's failure, and the others are its notes."""
+    scene = Scene(bad="")
+    (part,) = scene.parts
+    for method in ("stop", "join", "close"):
+        setattr(part, method, lambda *_, method=method: {}[method])
+    scene.start()
+    error = scene.stop()["bad"].error
+    assert repr(error) == "KeyError('stop')"
+    assert error.__notes__ == [
+        "the join() of component 'bad' failed, too: KeyError: 'join'",
+        "the close() of component 'bad' failed, too: KeyError: 'close'",
+    ]
+
+
+def test_one_error_that_is_raised_twice_is_told_once() -> None:
+    """A component that raises one and the same error in stop() and close() has that as its failure, without a note."""
+    scene = Scene(bad="")
+    (part,) = scene.parts
+    broken = OSError("broken")
+
+    def fail(*_: object) -> None:
+        raise broken
+
+    part.stop = part.close = fail
+    scene.start()
+    assert scene.stop()["bad"].error is broken
+    assert not hasattr(broken, "__notes__")
+
+
+def test_what_a_join_raises_in_a_quiet_is_in_the_report() -> None:
+    """What a join() raises in a stop that is not final is still the component's failure in the one that follows."""
+    scene = Scene(bad="")
+    (part,) = scene.parts
+    part.join = lambda timeout: {}["join"]
+    scene.start()
+    scene.stop(final=False)
+    part.join = lambda timeout: True
+    report = scene.stop(until=200)["bad"]
+    assert (report.outcome, repr(report.error)) == ("failed", "KeyError('join')")
+
+
 def test_a_stop_that_is_not_final_leaves_it_to_a_later_one() -> None:
     """Where quiet() gives a join() up, nothing is closed; the stop that follows goes on with it, in the same thread."""
     scene = Scene(hanging="join")

@@ -290,7 +290,42 @@ def test_failures_can_be_only_logged(caplog: pytest.LogCaptureFixture) -> None:
         assert not lc.wait(0)
         assert lc.health().parts["broken"].status is Status.FAILED
     assert "'broken' failed: ValueError: broken" in caplog.text
-    assert [part.outcome for part in lc.report.components] == ["failed"]
+    report = lc.report
+    assert [part.outcome for part in report.components] == ["failed"]
+    assert (report.ok, report.exit_code, [str(error) for error in report.errors]) == (False, 1, ["broken"])
+
+
+class BadEnd(Part):
+    """A component whose stop() and close() raise."""
+
+    def stop(self, reason: str | None = None) -> None:
+        raise ValueError("bad stop")
+
+    def close(self) -> None:
+        raise OSError("bad close")
+
+
+def test_what_an_end_raises_is_a_failure_of_the_whole() -> None:
+    """What a component's stop() raises is raised and reported as what a resource raises; its close() adds a note."""
+    with pytest.raises(ExceptionGroup) as caught, Lifecycle("app") as lc:
+        lc.callback(int, "x")
+        lc.add(BadEnd("bad"))
+    stop, close = caught.value.exceptions
+    assert (str(stop), type(close)) == ("bad stop", ValueError)
+    assert stop.__notes__ == ["the close() of component 'bad' failed, too: OSError: bad close"]
+    assert lc.report.errors == (stop, close)
+    assert (lc.report.ok, lc.report.exit_code, lc.state) == (False, 1, ComponentState.FAILED)
+    assert "app did not stop well" in str(lc.report)
+
+
+def test_what_an_end_raises_can_be_only_logged() -> None:
+    """With on_failure="log" what a component's end raises is in the report and its exit code, and not raised."""
+    lc = Lifecycle(on_failure="log")
+    lc.add(BadEnd("bad"))
+    lc.call_later(0, lc.stop, "done")
+    assert lc.run_forever() == 1
+    assert [str(error) for error in lc.report.errors] == ["bad stop"]
+    assert (lc.report.ok, lc.state) == (False, ComponentState.STOPPED)
 
 
 def test_stuck_components_leave_resources_open(caplog: pytest.LogCaptureFixture) -> None:
@@ -695,6 +730,15 @@ def test_run_forever_returns_zero_after_a_stop() -> None:
     assert lc.run_forever() == 0
     assert log == ["start one", "stop one"]
     assert part.ends
+
+
+def test_run_forever_tells_of_who_is_stuck() -> None:
+    """Where a component is stuck run_forever() returns 1, as the report does, though no signal came."""
+    lc = Lifecycle(stop_timeout=0)
+    lc.add(Part("stuck")).ends = False
+    lc.call_later(0, lc.stop, "done")
+    assert lc.run_forever() == lc.report.exit_code == 1
+    assert [part.name for part in lc.report.stuck] == ["stuck"]
 
 
 def test_run_forever_returns_the_code_of_the_signal() -> None:

@@ -25,6 +25,7 @@ def report(**fields: Any) -> ShutdownReport:
         ({}, True, 0),
         ({"components": (STOPPED,)}, True, 0),
         ({"components": (STOPPED, STUCK)}, False, 1),
+        ({"components": (STOPPED, FAILED)}, False, 1),
         ({"errors": (LookupError("no"),)}, False, 1),
         ({"resources_left_open": ("db",)}, False, 1),
         ({"signal": 15}, True, 143),

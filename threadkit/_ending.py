@@ -22,6 +22,7 @@ from threadkit._observe import logger
 from threadkit._report import ComponentReport, Outcome
 from threadkit._stacks import stacks_of
 from threadkit._waiting import Condition
+from threadkit.events import describe
 
 GRACE = 0.1
 """Seconds beyond its limit that a call has to return, as long as none has hung."""
@@ -60,7 +61,7 @@ class Ending:
                 entry.told_at = self._clock.monotonic()
             entry.token.set(reason, deadline=min(deadline, entry.told_at + _own_timeout(entry)))
             if entry.attendant is None:
-                _stop(entry, reason)
+                self._stop(entry, reason)
             else:
                 self._have_told(entry, entry.attendant, reason)
         except BaseException:  # Ctrl-C, or a second signal: who goes on from here tells it again, to be sure
@@ -83,12 +84,12 @@ class Ending:
 
     def _have_told(self, entry: Entry, attendant: Attendant, reason: str | None) -> None:
         if entry.telling is None or entry.telling.is_over():  # else an interrupt has ended the wait for it, and not it
-            entry.telling = attendant.do(functools.partial(_stop, entry, reason))
+            entry.telling = attendant.do(functools.partial(self._stop, entry, reason))
         if self._is_in_time(entry.telling.wait):
             try:
                 entry.telling.result()
             except RuntimeError as error:  # no thread to tell it, while another call of it hangs
-                _blame(entry, error)
+                self._blame(entry, "stop", error)
 
     def _have_ended(self, entry: Entry, attendant: Attendant, limit: Limit, *, final: bool) -> ComponentReport:
         if self._is_in_time(attendant.wait, limit.at):  # for its stop(), and for a start() that was given up
@@ -115,27 +116,25 @@ class Ending:
 
     def _end(self, entry: Entry, limit: Limit, *, final: bool, may_join: bool = True) -> ComponentReport:
         component = entry.component
-        error: BaseException | None = None
         joined = False
         if may_join:
             try:
                 joined = component.join(max(0.0, limit.at - self._clock.monotonic()))
-            except Exception as raised:  # nothing more can be waited for
-                error, joined = raised, True
-                logger.exception("the join() of component %r failed", entry.name)
+            except Exception as error:  # nothing more can be waited for
+                joined = True
+                self._blame(entry, "join", error)
         seconds = self._book(entry, joined=joined)
         stacks = {} if joined else stacks_of(entry.threads())
         work_left = answer_of(component, "work_left", int)
         if (joined or final) and self._may_close(entry):
             try:
                 getattr(component, "close", _nothing)()
-            except Exception as raised:
-                error = error or raised
-                logger.exception("the close() of component %r failed", entry.name)
-        error = error or entry.failure or getattr(component, "failure", None)
-        outcome: Outcome = "stuck" if not joined else "failed" if error is not None else "stopped"
+            except Exception as error:
+                self._blame(entry, "close", error)
+        failure = entry.failure or getattr(component, "failure", None)
+        outcome: Outcome = "stuck" if not joined else "failed" if failure is not None else "stopped"
         over = None if joined else limit.name
-        return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, error, over)
+        return ComponentReport(entry.name, entry.phase, outcome, seconds, work_left, stacks, failure, over)
 
     def _book(self, entry: Entry, *, joined: bool) -> float:
         """Return how long the end has taken so far; once it has come, that stays so, whoever joins again."""
@@ -153,17 +152,19 @@ class Ending:
             was_closed, entry.closed = entry.closed, True
         return not was_closed
 
+    def _stop(self, entry: Entry, reason: str | None) -> None:
+        try:
+            entry.component.stop(reason)
+        except Exception as error:  # a stop that raises must not keep the others from being told
+            self._blame(entry, "stop", error)
 
-def _stop(entry: Entry, reason: str | None) -> None:
-    try:
-        entry.component.stop(reason)
-    except Exception as error:  # a stop that raises must not keep the others from being told
-        _blame(entry, error)
-
-
-def _blame(entry: Entry, error: Exception) -> None:
-    entry.failure = entry.failure or error
-    logger.error("the stop() of component %r failed", entry.name, exc_info=error)
+    def _blame(self, entry: Entry, method: str, error: Exception) -> None:
+        """Note what a method has raised: as the component's failure, or, where it has one, beside that."""
+        logger.error("the %s() of component %r failed", method, entry.name, exc_info=error)
+        with self._condition:
+            first = entry.failure = entry.failure or error
+        if first is not error:
+            first.add_note(f"the {method}() of component {entry.name!r} failed, too: {describe(error)}")
 
 
 def _own_timeout(entry: Entry) -> float:

@@ -35,8 +35,10 @@ class Entry:
     questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what it is asked by, by the method
     answers: dict[str, object] = attrs.field(factory=dict[str, object])  # what those said that are not about its health
     attendant: Attendant | None = None  # makes the calls of a component of the user's; None for threadkit's own
-    failure: BaseException | None = None  # written by the component's failed() call; the last one counts
-    starting: bool = False  # guarded by the registry's condition, as all below
+    # Guarded by the registry's condition, as all below. What its failed() was called with last; else what its stop(),
+    # join() or close() raised first.
+    failure: BaseException | None = None
+    starting: bool = False
     up: bool = False
     told_at: float | None = None
     telling: Errand[None] | None = None  # its stop(), where an attendant makes the call; written by who set told_at

@@ -317,13 +317,15 @@ class Lifecycle(Composite, Runner):
         with self._resources.watched(self._clock, deadline):
             left_open, errors = self._resources.close(leave_open=is_stuck and not self._force_close)
         with self._condition:
-            self._failures += errors
+            ends = [part.error for part in parts if part.error is not None]
+            known = list({id(error): error for error in (*self._failures, *ends, *errors)}.values())
+            self._failures = known if self._on_failure == "stop" else [*self._failures, *errors]
             report = self._report = ShutdownReport(
                 self.name,
                 reason,
                 self._clock.monotonic() - began,
                 tuple(parts),
-                tuple(self._failures),
+                tuple(known),
                 tuple(left_open),
                 self._trap.signum,
                 forced,

@@ -318,7 +318,8 @@ class Registry:
                 entry.component.stop_all = self._on_stop_all  # type: ignore[attr-defined]
 
     def _take_failure(self, entry: Entry, error: BaseException) -> None:
-        entry.failure = error
+        with self._condition:
+            entry.failure = error
         self._on_failure(entry, error)
 
 

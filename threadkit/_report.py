@@ -19,11 +19,12 @@ class ComponentReport:
     Attributes:
         name: the component's name.
         phase: the phase it was stopped in.
-        outcome: ``"stopped"`` in time; ``"stuck"``: its threads go on; ``"failed"``: it died, or its stop raised.
+        outcome: ``"stopped"`` in time; ``"stuck"``: its threads go on; ``"failed"``: it died, or its ``stop()``,
+            ``join()`` or ``close()`` raised.
         seconds: from being told until it was joined, or given up.
         work_left: how many pieces of work it did not finish.
         stacks: for the stuck, what each of their threads was doing, as text by the thread's name.
-        error: what it died of.
+        error: what it died of, or what its end raised first; what else that raised is in its notes.
         limit: for the stuck, which limit was over first: the ``"deadline"`` of the whole (its stage's share of it),
             the one of its phase in ``"phase_timeouts"``, or its own ``"stop_timeout"``.
 
@@ -64,7 +65,7 @@ class ShutdownReport:
         reason: why it stopped, if a reason was given.
         seconds: from the beginning of the shutdown to its end.
         components: one report each, in the order they were stopped in.
-        errors: what components died of, and what resources raised while they closed.
+        errors: what components died of, what their end raised, and what resources raised while they closed.
         resources_left_open: the resources that were not closed, because a component that may use them is stuck.
         signal: the number of the signal that asked for the stop, if one did.
         forced: a second signal cut the shutdown short.
@@ -90,7 +91,8 @@ class ShutdownReport:
     @property
     def ok(self) -> bool:
         """True where everything stopped in time and nothing failed."""
-        return not self.errors and not self.resources_left_open and not self.stuck
+        all_stopped = all(part.outcome == "stopped" for part in self.components)
+        return all_stopped and not self.errors and not self.resources_left_open
 
     @property
     def stuck(self) -> tuple[ComponentReport, ...]:

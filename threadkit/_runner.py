@@ -152,10 +152,10 @@ class Runner(ABC):
         the service of systemd it says when it is up and when it stops, and feeds the watchdog while it is live.
 
         Returns:
-            0, or 128 + n after signal n.
+            the report's ``exit_code``: 128 + n after signal n; else 0, or 1 where something is stuck, say.
 
         Raises:
-            ExceptionGroup: components died; their errors are inside.
+            ExceptionGroup: components died, or their end raised; the errors are inside.
             SystemExit: with 128 + n; a second signal, n, cut the start short.
         """
         trap = self._trap
@@ -181,7 +181,7 @@ class Runner(ABC):
             trap.restore()
             systemd.close()
         self._raise_failures(None)
-        return 0 if report.signal is None else report.exit_code
+        return report.exit_code
 
     def __enter__(self) -> Self:
         self.start()
