@@ -791,6 +791,35 @@ def test_add_before_the_first_child_is_started(monkeypatch: pytest.MonkeyPatch) 
     assert calls == ["late"]
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("by", ["backoff", "observer"])
+def test_remove_who_is_being_restarted(strategy: str, by: str) -> None:
+    """A child that the backoff's function or an observer removes is not restarted, and nobody with it."""
+
+    def remove_b(event: object) -> float:
+        if isinstance(event, events.Restarted) or by == "backoff":
+            assert scene.group.remove("b")
+        return 1.0
+
+    if by == "backoff":
+        scene = Scene(strategy, backoff=remove_b)
+    else:
+        scene = Scene(strategy)
+        scene.group.observe(remove_b)
+    scene.add("a", "b", "c")
+    with scene.group as group:
+        scene.settle()
+        scene.order("b", OSError("broken"))
+        scene.clock.advance(1)
+        assert scene.written() == "+a +b +c -b"
+        assert group.state is ComponentState.RUNNING
+        assert [child.name for child in group] == ["a", "c"]
+        assert scene.told(events.GroupRestarted) == []
+        scene.order("c")
+        assert "-c" in scene.written()
+    assert group.state is ComponentState.STOPPED
+
+
 def test_remove_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that remove one child at the same time are both told that it has ended."""
     deaf = Gate()

@@ -147,6 +147,8 @@ class Supervisor:
         name, body = culprit.child.name, culprit.child._body
         body.emit(Restarted(component=name, error=error, restarts=body.restarts + 1, delay=delay))
         affected = self._affected(culprit)
+        if not affected:
+            return
         others = [repr(member.child.name) for member in affected if member is not culprit]
         if others:
             self._emit(GroupRestarted(component=self._name, culprit=name, others=", ".join(others), delay=delay))
@@ -154,10 +156,15 @@ class Supervisor:
         self._begin_round(affected, now + delay, why)
 
     def _affected(self, culprit: Member) -> list[Member]:
-        """Return who is restarted with the culprit, and itself, in the order in which they were added."""
+        """Return who is restarted with the culprit, and itself, in the order in which they were added.
+
+        Nobody is where user code that was called meanwhile, the backoff's or an observer's, has removed the culprit.
+        """
+        living = [member for member in self._members() if member.stage is not Stage.GONE]
+        if culprit not in living:
+            return []
         if self._strategy == "one_for_one":
             return [culprit]
-        living = [member for member in self._members() if member.stage is not Stage.GONE]
         return living[living.index(culprit) :] if self._strategy == "rest_for_one" else living
 
     def _begin_round(self, members: list[Member], due: float, why: str) -> None:
