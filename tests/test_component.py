@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 from helpers import PATIENCE, Background, Gate
@@ -18,6 +19,7 @@ from threadkit import (
     Phase,
     StopToken,
     SystemClock,
+    ThreadGroup,
     _exit,
     _fork,
 )
@@ -270,6 +272,61 @@ def test_a_child_of_a_fork_must_start_anew() -> None:
     with thread:
         assert in_child(child) == 0
         assert thread.state is ComponentState.RUNNING
+
+
+def test_in_a_forked_child_the_parents_components_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread, a group and a task of the parent process tell no figures in a child, which would be of another life."""
+    thread = ManagedThread(lambda running: running.wait(), name="thread")
+    task = IntervalTask(lambda: None, 3600, name="task")
+    group = ThreadGroup("group")
+    group.add(ManagedThread(lambda running: running.wait(), name="child"))
+    uses: dict[str, Callable[[], object]] = {
+        "beat": thread.beat,
+        "is_alive": thread.is_alive,
+        "threads": thread.threads,
+        "thread.stats": thread.stats,
+        "thread.failure": lambda: thread.failure,
+        "thread.restarts": lambda: thread.restarts,
+        "group.restarts": lambda: group.restarts,
+        "group.threads": group.threads,
+        "iter(group)": lambda: list(group),
+        "len(group)": lambda: len(group),
+        "in group": lambda: "child" in group,
+        "task.stats": task.stats,
+        "task.threads": task.threads,
+        "next_run_at": lambda: task.next_run_at,
+        "last_run_at": lambda: task.last_run_at,
+        "last_duration": lambda: task.last_duration,
+        "last_error": lambda: task.last_error,
+        "runs": lambda: task.runs,
+        "failures": lambda: task.failures,
+        "skipped": lambda: task.skipped,
+        "missed": lambda: task.missed,
+    }
+    with thread, group, task:
+        with monkeypatch.context() as child:
+            child.setattr(_fork, "_generation", _fork.generation() + 1)
+            assert [name for name, use in uses.items() if not raises_forked(use)] == []
+        for use in uses.values():
+            use()
+
+
+def raises_forked(use: Callable[[], object]) -> bool:
+    try:
+        use()
+    except ForkedError:
+        return True
+    return False
+
+
+def test_who_is_adopted_in_a_forked_child_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has used is new from its adoption in a child on, so that its host can ask it at once."""
+    with Plain() as plain:
+        pass
+    monkeypatch.setattr(_fork, "_generation", _fork.generation() + 1)
+    plain.adopt(VirtualClock(), StopToken())
+    assert plain.state is ComponentState.NEW
+    assert plain.threads() == []
 
 
 def test_exit_stops_the_youngest_first_and_names_the_stuck(caplog: pytest.LogCaptureFixture) -> None:

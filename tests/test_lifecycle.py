@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ from threadkit import (
     Closed,
     ComponentState,
     DuplicateName,
+    ForkedError,
     IntervalTask,
     JobCancelled,
     Lifecycle,
@@ -34,6 +35,7 @@ from threadkit import (
     UnknownComponent,
     WorkQueue,
     WouldBlock,
+    _fork,
     _makers,
     events,
 )
@@ -769,6 +771,37 @@ def test_run_forever_outside_the_main_thread_takes_no_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert Background(lc.run_forever).result() == 0
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_a_forked_child_a_lifecycle_tells_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the parent's lifecycle is neither told nor removed in a child, nor is a name for more looked for."""
+    with Lifecycle("app") as lc:
+        lc.thread("body")(wait_for_stop)
+        uses: dict[str, Callable[[], object]] = {
+            "remove": lambda: lc.remove("body"),
+            "getitem": lambda: lc["body"],
+            "get": lambda: lc.get("body", ManagedThread),
+            "contains": lambda: "body" in lc,
+            "iter": lambda: list(lc),
+            "len": lambda: len(lc),
+            "stats": lc.stats,
+            "health": lc.health,
+            "wait": lambda: lc.wait(0),
+            "report": lambda: lc.report,
+            "thread": lambda: lc.thread(wait_for_stop),
+        }
+        told = []
+        with monkeypatch.context() as child, lc._registry._condition:
+            # Held as by another thread of the parent at the fork: who waited for it here would be heard of.
+            child.setattr(_fork, "_generation", _fork.generation() + 1)
+            for name, use in uses.items():
+                with contextlib.suppress(ForkedError):
+                    Background(use).result()
+                    told.append(name)
+            assert repr(lc) == "<Lifecycle 'app' of the parent process, 1 components>"
+        assert told == []
+        assert "body" in lc
+    assert lc.report.ok
 
 
 def test_signals_from_start_on() -> None:

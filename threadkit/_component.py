@@ -164,7 +164,8 @@ class BaseComponent(ABC):
         """Inherit the clock, and descend from the token, of a registry that answers for this component from now on."""
         _exit.forget(self._exit_root())
         self._host_clock, self._host_token = clock, token
-        if self._state is ComponentState.NEW and not self._token.is_set():  # one that was stopped stays so
+        is_new = self._state is ComponentState.NEW and not self._token.is_set()  # one that was stopped stays so
+        if is_new or self._generation != _fork.generation():
             self._reset()
 
     @property
@@ -179,6 +180,7 @@ class BaseComponent(ABC):
     @property
     def failure(self) -> BaseException | None:
         """What the component died of, if it did."""
+        self._refuse_forked()
         return self._failure
 
     def start(self) -> None:

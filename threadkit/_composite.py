@@ -132,6 +132,7 @@ class Composite(Makers, Directory):
 
     @override
     def _free_name(self, wish: str) -> str:
+        self._refuse_forked()
         return self._registry.free_name(wish)
 
     @override

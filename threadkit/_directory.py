@@ -44,6 +44,10 @@ class Directory(ABC):
     def state(self) -> ComponentState:
         """Where the lifecycle is in its life."""
 
+    @abstractmethod
+    def _refuse_forked(self) -> None:
+        """Raise in a forked child: a lock of the registry may be held there for ever."""
+
     def remove(self, name: str, *, timeout: float | timedelta | None = None) -> bool:
         """Stop a component and forget it.
 
@@ -57,7 +61,9 @@ class Directory(ABC):
         Raises:
             UnknownComponent: there is none of this name.
             ValueError: others require it; or ``timeout`` is out of range.
+            ForkedError: it belongs to the parent process.
         """
+        self._refuse_forked()
         entry = self._registry.find(name)
         dependents = self._registry.dependents(entry)
         if dependents:
@@ -72,6 +78,7 @@ class Directory(ABC):
         return True
 
     def __getitem__(self, name: str) -> Component:
+        self._refuse_forked()
         return self._registry.find(name).component
 
     def get(self, name: str, kind: type[T]) -> T:
@@ -92,15 +99,18 @@ class Directory(ABC):
         return component
 
     def __contains__(self, name: object) -> bool:
+        self._refuse_forked()
         try:
             return isinstance(name, str) and self._registry.find(name) is not None
         except UnknownComponent:
             return False
 
     def __iter__(self) -> Iterator[Component]:
+        self._refuse_forked()
         return iter([entry.component for entry in self._registry])
 
     def __len__(self) -> int:
+        self._refuse_forked()
         return len(self._registry)
 
     def observe(self, callback: Observer) -> Observation:
@@ -116,6 +126,7 @@ class Directory(ABC):
 
         Classes of yours are asked as ``health()`` asks them. Whose figures are late is left out, and logged.
         """
+        self._refuse_forked()
         figures = self._answers("stats", self._registry, _no_figures)
         return {entry.name: value for entry, value in figures.items() if value is not None}
 

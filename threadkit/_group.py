@@ -256,12 +256,15 @@ class ThreadGroup(Supervised):
         return place.child
 
     def __contains__(self, name: object) -> bool:
+        self._refuse_forked()
         return name in self._places
 
     def __iter__(self) -> Iterator[ManagedThread | ThreadGroup]:
+        self._refuse_forked()
         return iter([place.child for place in list(self._places.values())])
 
     def __len__(self) -> int:
+        self._refuse_forked()
         return len(self._places)
 
     # --- how it fares ------------------------------------------------------------------------------------------------
@@ -269,6 +272,7 @@ class ThreadGroup(Supervised):
     @property
     def restarts(self) -> int:
         """How often children have been restarted; those that were only restarted with another are not counted."""
+        self._refuse_forked()
         return self._supervisor.restarts
 
     @override

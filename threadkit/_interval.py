@@ -23,7 +23,7 @@ from threadkit._due import Every, Pace, Rhythm, seconds
 from threadkit._errors import Closed
 from threadkit._override import override
 from threadkit._recurrence import Recurrence
-from threadkit._run import AgainIn, Misfire, Overlap, Run, Settings, TaskStats
+from threadkit._run import AgainIn, Figures, Misfire, Overlap, Run, Settings, TaskStats
 from threadkit._scheduler import Scheduler
 from threadkit._stop import StopToken
 from threadkit._verdicts import DONE
@@ -254,48 +254,49 @@ class IntervalTask(BaseComponent):
     @property
     def next_run_at(self) -> datetime | None:
         """When the next run is due, in UTC; None where that is not known: not started, paused, ended."""
+        self._refuse_forked()
         return self._recurrence.next_run_at()
 
     @property
     def last_run_at(self) -> datetime | None:
         """When the last run began, in UTC."""
-        return self._recurrence.figures.last_run_at
+        return self._figures.last_run_at
 
     @property
     def last_duration(self) -> float | None:
         """How many seconds the run took that ended last."""
-        return self._recurrence.figures.last_duration
+        return self._figures.last_duration
 
     @property
     def last_error(self) -> BaseException | None:
         """What the last failed run raised."""
-        return self._recurrence.figures.last_error
+        return self._figures.last_error
 
     @property
     def runs(self) -> int:
         """How many runs have ended, the failed ones included."""
-        return self._recurrence.figures.runs
+        return self._figures.runs
 
     @property
     def failures(self) -> int:
         """How many runs have raised."""
-        return self._recurrence.figures.failures
+        return self._figures.failures
 
     @property
     def skipped(self) -> int:
         """How many runs were left out since others were going on, or waited and were dropped by a backoff or pause."""
-        return self._recurrence.figures.skipped
+        return self._figures.skipped
 
     @property
     def missed(self) -> int:
         """How many runs were due while nothing could run, or in a pause, and were folded into another or left out."""
-        return self._recurrence.figures.missed
+        return self._figures.missed
 
     @override
     def health(self) -> Health:
         """Return how well the task is: degraded where its last run failed."""
         health = super().health()
-        figures = self._recurrence.figures
+        figures = self._figures
         if health.status is not Status.READY or not figures.failures_in_a_row or figures.last_error is None:
             return health
         return Health(
@@ -305,10 +306,12 @@ class IntervalTask(BaseComponent):
     @override
     def stats(self) -> TaskStats:
         """Return the figures of the task, as of this moment."""
+        self._refuse_forked()
         return self._recurrence.stats()
 
     @override
     def threads(self) -> list[threading.Thread]:
+        self._refuse_forked()
         own = self._own_scheduler
         return self._recurrence.threads() + ([] if own is None else own.threads())
 
@@ -336,6 +339,11 @@ class IntervalTask(BaseComponent):
             self._recurrence.abandon()
             self._let_go()
             raise
+
+    @property
+    def _figures(self) -> Figures:
+        self._refuse_forked()
+        return self._recurrence.figures
 
     def _conclude(self, error: BaseException | None) -> None:
         self._let_go()

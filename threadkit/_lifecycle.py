@@ -132,6 +132,7 @@ class Lifecycle(Composite, Runner):
     @property
     def report(self) -> ShutdownReport | None:
         """How the shutdown went; None before its end."""
+        self._refuse_forked()
         return self._report
 
     def start(self) -> None:
@@ -290,7 +291,7 @@ class Lifecycle(Composite, Runner):
     def __repr__(self) -> str:
         forked = self._generation != _fork.generation()
         state = "of the parent process" if forked else self.state.value
-        return f"<Lifecycle {self.name!r} {state}, {len(self)} components>"
+        return f"<Lifecycle {self.name!r} {state}, {len(self._registry)} components>"
 
     def _shut_down(self, total: float) -> ShutdownReport:
         """Do what ``shutdown()`` promises; called by one at a time, and not again once it has returned."""

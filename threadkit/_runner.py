@@ -77,6 +77,10 @@ class Runner(ABC):
         """Bring the end about; see ``Lifecycle``."""
 
     @abstractmethod
+    def _refuse_forked(self) -> None:
+        """Raise in a forked child."""
+
+    @abstractmethod
     def _threads_of(self, entries: Iterable[Entry]) -> list[threading.Thread]:
         """Return the threads that these components have at this moment."""
 
@@ -92,7 +96,9 @@ class Runner(ABC):
         Raises:
             TypeError: ``timeout`` is no duration.
             ValueError: ``timeout`` is negative or ``nan``.
+            ForkedError: the lifecycle was started by the parent process.
         """
+        self._refuse_forked()
         return self.token.wait(timeout)
 
     def quiet(self, timeout: float | timedelta | None = None) -> bool:

@@ -45,10 +45,12 @@ class Supervised(BaseComponent):
 
     def is_alive(self) -> bool:
         """Return True while the thread runs; between two calls of its body too."""
+        self._refuse_forked()
         return self._body.is_alive()
 
     @override
     def threads(self) -> list[threading.Thread]:
+        self._refuse_forked()
         return [] if self._over else self._body.threads()
 
     def _refuse(self, error: BaseException) -> None:

@@ -147,10 +147,12 @@ class ManagedThread(Supervised):
     @property
     def restarts(self) -> int:
         """How often the body has been called again."""
+        self._refuse_forked()
         return self._body.restarts
 
     def beat(self) -> None:
         """Say that the body is alive and well; see ``heartbeat``. Waiting on the token says so by itself."""
+        self._refuse_forked()
         self._body.beat()
 
     @override
