@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._keep import Bound, bounds_of
 from threadkit._records import FINISHED, JobRecord, JobState
+from threadkit._registry import Registry
+from threadkit._stop import StopToken
 from threadkit._storing import Host
 from threadkit.testing import VirtualClock
 
@@ -65,6 +67,13 @@ class Blocker:
         """Wait for ``times`` more calls to have begun."""
         for _ in range(times):
             assert self._inside.acquire(timeout=PATIENCE), f"nobody called within {PATIENCE} s"
+
+
+def start_next(registry: Registry, timeout: float | None = None) -> None:
+    """Start what is next in a registry, and wait until it is up."""
+    entry = registry.next_to_start()
+    assert entry is not None
+    registry.bring_up(entry, timeout, StopToken())
 
 
 class Background(Generic[T]):

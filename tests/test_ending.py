@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from helpers import PATIENCE, Background, Parked
+from helpers import PATIENCE, Background, Parked, start_next
 
 from threadkit import ComponentReport, StartTimeout, StopToken, SystemClock
 from threadkit._ending import GRACE, LEAST_GRACE
@@ -66,8 +66,8 @@ class Scene:
         return self.registry.add(part, **(defaults | options))
 
     def start(self) -> None:
-        for entry in self.registry:
-            self.registry.start(entry, None)
+        for _ in self.registry:
+            start_next(self.registry)
         self.log.clear()
 
     def stop(self, *, until: float = 10.0, final: bool = True) -> dict[str, ComponentReport]:
@@ -181,7 +181,7 @@ def test_what_hangs_shows_its_own_threads_too() -> None:
 def test_a_start_that_still_hangs_is_told() -> None:
     """Where start() was given up and has not returned yet, the component is stuck, whatever its join() says."""
     scene = Scene(hanging="start")
-    starting = Parked(scene.clock, lambda: scene.registry.start(scene.entries[0], 1.0))
+    starting = Parked(scene.clock, lambda: start_next(scene.registry, 1.0))
     scene.clock.advance(1)
     with pytest.raises(StartTimeout):
         starting.result()
@@ -197,7 +197,7 @@ def test_what_a_start_raises_too_late_is_logged(caplog: pytest.LogCaptureFixture
     scene = Scene(late="start")
     (part,) = scene.parts
     part.start = lambda: part.do("start") or {}[0]
-    starting = Parked(scene.clock, lambda: scene.registry.start(scene.entries[0], 1.0))
+    starting = Parked(scene.clock, lambda: start_next(scene.registry, 1.0))
     scene.clock.advance(1)
     with pytest.raises(StartTimeout):
         starting.result()
@@ -307,7 +307,7 @@ def test_who_is_being_told_when_an_interrupt_strikes_is_not_told_a_second_time_m
     part = Part("slow", log, VirtualClock(), hangs_in="stop")
     part.end = StopToken(clock=clock)
     entry = parts.add(part, phase=None, requires=(), check=None, must_exist=False)
-    parts.start(entry, PATIENCE)
+    start_next(parts, PATIENCE)
 
     def stop() -> list[ComponentReport]:
         return list(parts.stop(parts.stages(), None, clock.monotonic() + PATIENCE))
@@ -357,7 +357,7 @@ def test_where_no_thread_can_be_made_the_one_there_is_will_do(method: str) -> No
 def test_who_hangs_in_start_is_not_told_where_no_thread_can_be_made(caplog: pytest.LogCaptureFixture) -> None:
     """A stop() that nobody can call, since the only thread hangs in start(), is logged, and the component is stuck."""
     scene, clock = poor_scene("start")
-    starting = Parked(clock, lambda: scene.registry.start(scene.entries[0], 1.0))
+    starting = Parked(clock, lambda: start_next(scene.registry, 1.0))
     clock.advance(1)
     with pytest.raises(StartTimeout):
         starting.result()

@@ -340,6 +340,25 @@ def test_a_stop_while_components_start_starts_no_more(path: Path, clock: Virtual
     assert log == ["start one", "stop one"]
 
 
+def test_a_stop_frees_the_start_of_a_component(path: Path, clock: VirtualClock) -> None:
+    """A body that waits for its token before it is ready is told of the leader's stop, and how long that may take."""
+    left: list[float | None] = []
+    leader = Leader(path, clock=clock)
+
+    @leader.thread(ready=True)
+    def never_ready(running: StopToken) -> None:
+        running.wait()
+        left.append(running.remaining())
+
+    lc = Lifecycle(stop_timeout=8, clock=clock)
+    lc.add(leader)
+    with lc:
+        assert leader.wait(5)
+        clock.settle()
+    assert (left, clock.monotonic()) == ([8.0], 0.0)
+    assert lc.report.ok
+
+
 def test_a_stop_before_it_leads(path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that was taken by start() is given back where the stop comes before anything else, and nobody led."""
     seen: list[events.Event] = []

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import pytest
-from helpers import Background, Gate
+from helpers import Background, Gate, Parked
 
 from threadkit import (
     BoundedExecutor,
@@ -196,6 +197,111 @@ def test_stop_during_start_starts_no_more() -> None:
     with lc:
         assert lc.state is ComponentState.STOPPING
     assert log == ["stop one"]
+
+
+def test_a_stop_frees_the_start_that_waits_for_a_body() -> None:
+    """A body that waits for its token before it is ready is told of a stop that comes while its start goes on."""
+    clock = VirtualClock()
+    lc = Lifecycle(clock=clock)
+    told: list[str | None] = []
+
+    @lc.thread(ready=True)
+    def never_ready(running: StopToken) -> None:
+        running.wait()
+        told.append(running.reason)
+
+    starting = Parked(clock, lc.start)
+    assert starting.waits
+    lc.stop("enough")
+    starting.result()
+    assert lc.shutdown().ok
+    assert (told, clock.monotonic()) == (["enough"], 0.0)
+
+
+def test_a_stop_frees_the_add_that_waits_for_a_body() -> None:
+    """A component that is added to a running lifecycle is told of a stop that comes while it comes up."""
+    clock = VirtualClock()
+    with Lifecycle(clock=clock) as lc:
+        adding = Parked(clock, lambda: lc.thread(ready=True)(wait_for_stop))
+        assert adding.waits
+        lc.stop("enough")
+        assert adding.result() is wait_for_stop
+    assert lc.report.ok
+
+
+def test_what_a_stop_overtakes_on_its_way_up_is_not_started() -> None:
+    """A component whose start a stop overtakes does not begin; that is no error of the start."""
+
+    class Overtaken(ManagedThread):
+        def start(self) -> None:
+            lc.stop("a moment before")
+            self._token.wait()  # the stop comes to it by the stopper thread
+            super().start()
+
+    calls: list[int] = []
+    lc = Lifecycle()
+    thread = lc.add(Overtaken(lambda: calls.append(1), name="overtaken"))
+    with lc:
+        assert lc.state is ComponentState.STOPPING
+    assert (calls, thread.state) == ([], ComponentState.STOPPED)
+    assert lc.report.ok
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign"])
+def test_a_shutdown_waits_for_a_hanging_start_no_longer_than_it_may(kind: str) -> None:
+    """A shutdown by another thread takes a start over, and reports the component that hangs in it as stuck."""
+    gate, inside = Gate(), Gate()
+    log: list[str] = []
+
+    def hang() -> float:
+        inside.open()
+        gate.pass_through()
+        return 60.0
+
+    lc = Lifecycle(start_timeout=math.inf)
+    lc.add(Part("up", log), phase=Phase.BACKGROUND)
+    lc.callback(log.append, "close")
+    if kind == "own":
+        lc.every(hang, name="hanging")(print)
+    else:
+        part = Part("hanging")
+        part.start = hang
+        lc.add(part)
+    lc.add(Part("never", log), phase=Phase.INTAKE)
+    starting = Background(lc.start)
+    inside.pass_through()
+    report = lc.shutdown(timeout=0.05)
+    assert {part.name: part.outcome for part in report.components} == {"hanging": "stuck", "up": "stopped"}
+    assert "gate.pass_through()" in "".join(report.stuck[0].stacks.values())
+    assert len(report.resources_left_open) == 1
+    gate.open()
+    starting.result()
+    assert (log, lc.state) == (["start up", "stop up"], ComponentState.STOPPED)
+    with pytest.raises(Closed):
+        lc.start()
+
+
+def test_a_start_that_fails_under_a_shutdown_raises_when_that_has_ended() -> None:
+    """Where another thread shuts down what is starting, the start still raises its error, and settles nothing."""
+    inside, gate = Gate(), Gate()
+
+    def fail() -> None:
+        inside.open()
+        gate.pass_through()
+        raise OSError("port in use")
+
+    lc = Lifecycle()
+    part = lc.add(Part("bad"))
+    part.start = fail
+    starting = Background(lc.start)
+    inside.pass_through()
+    stopping = Background(lc.shutdown)
+    assert lc.wait(5)
+    gate.open()
+    with pytest.raises(OSError, match="port in use"):
+        starting.result()
+    assert stopping.result() is lc.report
+    assert lc.state is ComponentState.STOPPED
 
 
 def test_stop_works_from_inside() -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from helpers import Background, Gate
+from helpers import Background, Gate, start_next
 
 from threadkit import DependencyCycle, DuplicateName, Phase, StartTimeout, StopToken, SystemClock, UnknownComponent
 from threadkit._entry import Entry
@@ -70,8 +70,8 @@ def add(target: Registry, part: Part, **options: object) -> Entry:
 
 
 def start_all(target: Registry) -> None:
-    for entry in target:
-        target.start(entry, 5.0)
+    while any(not entry.up for entry in target):
+        start_next(target, 5.0)
 
 
 def stop_all(target: Registry) -> list[tuple[str, str]]:
@@ -352,8 +352,8 @@ def test_foreign_start_that_hangs_is_given_up() -> None:
     part = Part("slow", log)
     part.start = gate.pass_through
     parts = registry(clock)
-    entry = add(parts, part)
-    starting = Background(lambda: parts.start(entry, 3.0))
+    add(parts, part)
+    starting = Background(lambda: start_next(parts, 3.0))
     clock.wait_for_sleepers(1)
     with clock._changed:  # not advance(): the thread that runs start() is stuck, which is what is tested
         clock._move_to(3.0)
@@ -372,8 +372,9 @@ def test_foreign_start_that_raises_raises() -> None:
     part = Part("bad", [])
     part.start = broken("no such port")
     parts = registry()
+    add(parts, part)
     with pytest.raises(OSError, match="no such port"):
-        parts.start(add(parts, part), 5.0)
+        start_next(parts, 5.0)
     assert stop_all(parts) == [("bad", "stopped")]
 
 
@@ -381,9 +382,9 @@ def test_starting_twice_is_one_start() -> None:
     """What is up is not started again."""
     log: list[str] = []
     parts = registry()
-    entry = add(parts, Part("one", log))
-    parts.start(entry, 5.0)
-    parts.start(entry, 5.0)
+    add(parts, Part("one", log))
+    start_next(parts, 5.0)
+    assert parts.next_to_start() is None
     assert log == ["start one"]
     stop_all(parts)
 
@@ -401,11 +402,11 @@ def test_failed_is_handed_to_components_that_have_room_for_it() -> None:
     narrow.name = "narrow"
     add(parts, narrow)
     part = Part("wide", [])
-    entry = add(parts, part)
+    entry = add(parts, part, phase=500)
     part.failed(OSError("gone"))
     assert failures == [("wide", "gone")]
     assert str(entry.failure) == "gone"
-    parts.start(entry, 5)
+    start_next(parts, 5)
     (report,) = parts.stop(parts.stages(), None, SystemClock().monotonic() + 5)
     assert report.outcome == "failed"
 

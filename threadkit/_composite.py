@@ -39,6 +39,14 @@ class Composite(Makers, Directory):
         """Tell whether what is added is to be started at once. The condition is held."""
 
     @abstractmethod
+    def _is_coming_up(self) -> bool:
+        """Tell whether the components are being started. The condition is held."""
+
+    @abstractmethod
+    def _come_up(self) -> None:
+        """All are up, or no more are to be started. The condition is held."""
+
+    @abstractmethod
     def _refuse_closed(self) -> None:
         """Raise where nothing can be added."""
 
@@ -104,11 +112,23 @@ class Composite(Makers, Directory):
                 _bind(component, self._shared_scheduler)
             self._listen_to(component)
             if runs:
-                self._registry.bring_up(entry, self._start_timeout)
+                self._registry.bring_up(entry, self._start_timeout, self._token)
         except BaseException:
             self._registry.discard(entry)
             raise
         return component
+
+    def _next_to_start(self) -> Entry | None:
+        """Return what is to be started next, until all are up or a stop has been asked for.
+
+        That this is the end, or that one more comes up, is settled before anybody else can add or stop anything.
+        """
+        with self._condition:
+            goes_on = self._is_coming_up() and not self._token.is_set()
+            entry = self._registry.next_to_start() if goes_on else None
+            if entry is None:
+                self._come_up()
+            return entry
 
     def _listen_to(self, component: Component) -> None:
         if isinstance(component, BaseComponent):

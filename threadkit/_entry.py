@@ -35,6 +35,7 @@ class Entry:
     questions: dict[str, Question] = attrs.field(factory=dict[str, Question])  # what it is asked by, by the method
     answers: dict[str, object] = attrs.field(factory=dict[str, object])  # what those said that are not about its health
     attendant: Attendant | None = None  # makes the calls of a component of the user's; None for threadkit's own
+    starter: threading.Thread | None = None  # who is in its start(), where that is no attendant
     # Guarded by the registry's condition, as all below. What its failed() was called with last; else what its stop(),
     # join() or close() raised first.
     failure: BaseException | None = None
@@ -46,8 +47,9 @@ class Entry:
     closed: bool = False
 
     def threads(self) -> list[threading.Thread]:
-        """Return the threads that the component has at this moment, if it can tell."""
-        return answer_of(self.component, "threads", list[threading.Thread])
+        """Return the threads that the component has at this moment, if it can tell, and who hangs in its start."""
+        own = answer_of(self.component, "threads", list[threading.Thread])
+        return own if self.starter is None else [*own, self.starter]
 
 
 # Who answers for a component that runs: its entry, by the component's id, which is no other's while the entry keeps it

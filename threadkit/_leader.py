@@ -119,8 +119,9 @@ class Leader(BaseComponent, Composite):
         self._checkup = Checkup(self._clock, _CHECK_SECONDS, _CHECK_SECONDS, self._emit)
         self._thread: threading.Thread | None = None
         self._milestones = Waiters()  # woken when it leads, has ended, or is told to stop
-        # Both are written by the leader's thread alone, and under the condition where add() must not miss it.
+        # All three are written by the leader's thread alone, and under the condition where add() must not miss it.
         self._is_leader = False
+        self._is_starting = False
         self._shutting_down = False
         self._failures: list[BaseException] = []
 
@@ -202,6 +203,14 @@ class Leader(BaseComponent, Composite):
         return self._is_leader
 
     @override
+    def _is_coming_up(self) -> bool:
+        return self._is_starting
+
+    @override
+    def _come_up(self) -> None:
+        self._is_starting = False
+
+    @override
     def _refuse_closed(self) -> None:
         self._refuse_forked()
         if self._shutting_down or self._state.has_ended:
@@ -230,15 +239,13 @@ class Leader(BaseComponent, Composite):
 
     def _lead(self) -> None:
         with self._condition:
-            self._is_leader = True
+            self._is_leader = self._is_starting = True
         self._milestones.wake_all()
         self._emit(BecameLeader(component=self.name, path=self.path))
         self._registry.check_requires()  # of what was added since start()
-        for entry in self._registry:
-            if self._token.is_set():
-                return
+        while (entry := self._next_to_start()) is not None:
             try:
-                self._registry.start(entry, self._start_timeout)
+                self._registry.bring_up(entry, self._start_timeout, self._token)
             except BaseException as error:
                 error.add_note(f"while component {entry.name!r} of leader {self.name!r} was starting")
                 raise

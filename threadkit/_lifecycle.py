@@ -100,10 +100,12 @@ class Lifecycle(Composite, Runner):
     def _reset(self) -> None:
         """Make everything that belongs to one life: when made, and when started anew in a forked child."""
         self._generation = _fork.generation()
-        # Guards _state, _driver, _failures and _report; notified when they change. No user's code is called under it.
+        # Guards _state, _starter, _driver, _failures and _report; notified when they change. No user's code is called
+        # under it. The registry's is taken under it, and never the other way round.
         self._condition = Condition(self._clock)
         self._state = ComponentState.NEW
-        self._driver: threading.Thread | None = None  # who starts, or stops, everything at this moment
+        self._starter: threading.Thread | None = None  # who starts everything at this moment
+        self._driver: threading.Thread | None = None  # who stops everything at this moment
         self._failures: list[BaseException] = []
         self._resources = Resources()
         self._report: ShutdownReport | None = None
@@ -138,7 +140,8 @@ class Lifecycle(Composite, Runner):
     def start(self) -> None:
         """Start all components, the highest phase first; return when all are up. Starting what runs does nothing.
 
-        If one fails, those that are up are stopped in reverse, and its error is raised with a note.
+        If one fails, those that are up are stopped in reverse, and its error is raised with a note. Where a stop comes
+        meanwhile, no more are started, and it returns.
 
         Raises:
             Closed: the lifecycle has been stopped.
@@ -151,7 +154,7 @@ class Lifecycle(Composite, Runner):
         if self._generation != _fork.generation():
             self._start_anew()
         me = threading.current_thread()
-        if self._driver is me:  # nobody else could have written that
+        if self._starter is me:  # nobody else could have written that
             raise WouldBlock("start()", f"the start of lifecycle {self.name!r}", "stop()")
         try:
             with self._condition:
@@ -163,19 +166,17 @@ class Lifecycle(Composite, Runner):
                 self._registry.check_requires()
                 if self._wants_signals:
                     self._trap.install()
-                self._driver, self._state = me, ComponentState.STARTING
+                self._starter, self._state = me, ComponentState.STARTING
             ensure_stopper()
             _exit.watch(self)
-            for entry in self._registry:
-                if self._token.is_set():
-                    break
-                self._registry.start(entry, self._start_timeout)
-            self._settle(ComponentState.RUNNING)
+            while (entry := self._next_to_start()) is not None:
+                self._registry.bring_up(entry, self._start_timeout, self._token)
         except BaseException as error:
-            if self._driver is me:  # else nothing has begun
+            if self._starter is me:  # else nothing has begun
                 error.add_note(f"while lifecycle {self.name!r} was starting; what was up has been stopped")
                 self.stop(f"could not start: {describe(error)}")
-                self._settle(ComponentState.RUNNING)
+                with self._condition:
+                    self._come_up()
                 self.shutdown(0 if isinstance(error, Forced) else None)
             raise
         self._observers.emit(Started(component=self.name))
@@ -198,7 +199,7 @@ class Lifecycle(Composite, Runner):
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Stop everything in order and wait for it. A second call waits for the first and returns its report.
 
-        Where it is interrupted, by Ctrl-C say, another call goes on with what is left.
+        What another thread is starting is stopped, too. Where it is interrupted, by Ctrl-C say, another call goes on with what is left.
 
         Args:
             timeout: seconds in all; None takes ``stop_timeout``.
@@ -225,7 +226,8 @@ class Lifecycle(Composite, Runner):
                 self._condition.wait_until(lambda: self._driver is None or self._report is not None, None)
                 report = self._report
                 if report is None:
-                    self._driver, self._state = me, ComponentState.STOPPING
+                    self._driver, self._state = me, ComponentState.STOPPING  # also under who is still starting it
+                    self._condition.notify_all()
             if report is None:
                 return self._shut_down(total)
             self._trap.restore()  # which another thread that has done all this could not do itself
@@ -343,7 +345,7 @@ class Lifecycle(Composite, Runner):
             super()._take_failure(entry, error)
 
     def _settle(self, state: ComponentState) -> None:
-        """Start or stop no more: let others do so."""
+        """Stop no more: let others do so."""
         with self._condition:
             self._driver, self._state = None, state
             self._condition.notify_all()
@@ -357,12 +359,23 @@ class Lifecycle(Composite, Runner):
 
     def _is_inside(self) -> bool:
         me = threading.current_thread()
-        own = [self._driver, *self._scheduler.threads(), *self._checkup.threads()]
+        own = [self._starter, self._driver, *self._scheduler.threads(), *self._checkup.threads()]
         return me in own or me in self._threads_of(self._registry)
 
     @override
     def _is_up(self) -> bool:
         return self._state is not ComponentState.NEW
+
+    @override
+    def _is_coming_up(self) -> bool:
+        return self._state is ComponentState.STARTING
+
+    @override
+    def _come_up(self) -> None:
+        self._starter = None
+        if self._state is ComponentState.STARTING:  # else a shutdown has come in between
+            self._state = ComponentState.RUNNING
+            self._condition.notify_all()
 
     def _refuse_forked(self) -> None:
         if self._generation != _fork.generation():

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import itertools
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 
@@ -25,7 +26,7 @@ from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._ending import Ending
 from threadkit._entry import Entry, check_shape, claim, name_of, release, runs_elsewhere
-from threadkit._errors import DuplicateName, StartTimeout, UnknownComponent
+from threadkit._errors import Closed, DuplicateName, StartTimeout, UnknownComponent
 from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport
@@ -59,6 +60,7 @@ class Registry:
         self._members: set[int] = set()  # the ids of the registered components, which their entries keep alive
         self._numbers: dict[str, int] = {}  # where free_name() begins to look, lest it look at all
         self._count = 0
+        self._line: list[Entry] | None = None  # what is still to be started, the next one last; None where not known
 
     def snapshot(self) -> list[Entry]:
         """Return the entries as of now, in the order of their registration. No lock is taken: copying a dict is atomic.
@@ -159,6 +161,7 @@ class Registry:
                 raise
             self._members.add(id(component))
             self._count += 1
+            self._line = None
         try:
             self._adopt(entry)
         except BaseException:  # a property of the user's, say
@@ -170,6 +173,7 @@ class Registry:
         """Forget what was done with them, for another life of theirs: on another clock, or in a forked child."""
         self._clock = clock
         self._condition = Condition(self._clock)  # another thread of the parent may have held the old one
+        self._line = None
         for name, old in self._entries.items():
             self._entries[name] = Entry(
                 name,
@@ -216,34 +220,48 @@ class Registry:
         with self._condition:
             return [other.name for other in self._entries.values() if entry.name in other.requires]
 
-    def start(self, entry: Entry, timeout: float | None) -> None:
-        """Start one component and wait until it is up.
+    def next_to_start(self) -> Entry | None:
+        """Return what is to be started next, and count it as coming up from now on; None where everything is up.
 
-        threadkit's own bound their start themselves. What a user's class does in ``start()`` is unknown, so its
-        attendant calls it, and it is given up after ``timeout`` seconds.
+        Whoever asks again and again goes through all in their order, those included that are added meanwhile.
+        ``bring_up()`` MUST follow.
 
         Raises:
             ValueError: it runs in another registry.
+        """
+        with self._condition:
+            if self._line is None:
+                self._line = start_order(self._entries.values())[::-1]
+            while self._line:
+                entry = self._line.pop()
+                if not (entry.up or entry.starting) and self._entries.get(entry.name) is entry:
+                    claim(entry)
+                    entry.starting = True
+                    return entry
+            return None
+
+    def bring_up(self, entry: Entry, timeout: float | None, stop: StopToken) -> None:
+        """Start a component that counts as coming up, and wait until it is up.
+
+        threadkit's own bound their start themselves, and are told of a stop that comes meanwhile: nobody waits for a
+        body that waits for its token. What a user's class does in ``start()`` is unknown, so its attendant calls it,
+        and it is given up after ``timeout`` seconds.
+
+        Args:
+            entry: what ``next_to_start()`` has returned, or ``add()`` where ``must_exist``.
+            timeout: seconds; None and ``inf`` are for ever.
+            stop: the token that says that a stop of the whole has been asked for.
+
+        Raises:
             StartTimeout: it was not up in time.
             BaseException: whatever its ``start()`` raised.
         """
-        with self._condition:
-            if entry.up or entry.starting:
-                return
-            claim(entry)
-            entry.starting = True
-        self.bring_up(entry, timeout)
-
-    def bring_up(self, entry: Entry, timeout: float | None) -> None:
-        """Do what ``start()`` does, for an entry that counts as coming up already."""
         try:
-            if entry.attendant is None:
-                entry.component.start()
-            else:
-                starting = entry.attendant.do(functools.partial(_start, entry))
-                if not starting.wait(deadline_after(self._clock, timeout)):
-                    raise StartTimeout(entry.name, timeout or 0.0)
-                starting.result()
+            with stop.on_stop(functools.partial(self._recall, entry, stop)):
+                self._start(entry, timeout)
+        except Closed:
+            if not entry.token.is_set():  # else it was told to stop before it began
+                raise
         finally:
             with self._condition:
                 # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the two
@@ -251,6 +269,25 @@ class Registry:
                 entry.up = True
                 entry.starting = False
                 self._condition.notify_all()
+
+    def _start(self, entry: Entry, timeout: float | None) -> None:
+        if entry.attendant is None:
+            entry.starter = threading.current_thread()
+            try:
+                entry.component.start()
+            finally:
+                entry.starter = None
+            return
+        starting = entry.attendant.do(functools.partial(_call_start, entry))
+        if not starting.wait(deadline_after(self._clock, timeout)):
+            raise StartTimeout(entry.name, timeout or 0.0)
+        starting.result()
+
+    def _recall(self, entry: Entry, stop: StopToken) -> None:
+        """Have a component that is coming up give that up. It is told properly when its turn to stop has come."""
+        remaining = stop.remaining()
+        deadline = None if remaining is None else self._clock.monotonic() + remaining
+        entry.token.set(stop.reason, deadline=deadline)
 
     def stages(self, last: int | None = None) -> list[list[Entry]]:
         """Return what is up, or coming up, in the order in which it must be told to stop.
@@ -323,7 +360,7 @@ class Registry:
         self._on_failure(entry, error)
 
 
-def _start(entry: Entry) -> None:
+def _call_start(entry: Entry) -> None:
     try:
         entry.component.start()
     except BaseException:

@@ -330,6 +330,30 @@ def test_exit_names_what_it_abandons(programs: list[Program]) -> None:
     assert err == "abandoned at interpreter exit, still running: thread 'deaf'\n"
 
 
+def test_exit_does_not_wait_for_a_start_that_hangs(programs: list[Program]) -> None:
+    """A process whose lifecycle hangs in its start, in a thread, ends within the deadline and names the component."""
+    program = run(
+        """
+        import threading
+        from threadkit import Lifecycle
+
+        inside = threading.Event()
+        lc = Lifecycle(stop_timeout=0.3)
+
+        @lc.every(lambda: (inside.set(), threading.Event().wait()))
+        def task():
+            pass
+
+        threading.Thread(target=lc.start, daemon=True).start()
+        inside.wait()
+        """,
+        programs,
+    )
+    status, _, err = program.end()
+    assert status == 0
+    assert "still running: 'task' of lifecycle 'app'" in err
+
+
 def test_start_in_another_thread(programs: list[Program]) -> None:
     """A lifecycle can live in any thread, and ends with the interpreter all the same."""
     program = run(

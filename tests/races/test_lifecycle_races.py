@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from threadkit import Closed, Lifecycle, Phase, SystemClock, UnknownComponent, _lifecycle
+from threadkit import Closed, Lifecycle, Phase, SystemClock, UnknownComponent, _lifecycle, _stop
 from threadkit.health import Status
 
 pytestmark = pytest.mark.races
@@ -103,7 +103,8 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lifecycle, "ensure_stopper", lambda: None)
+    for module in (_lifecycle, _stop):
+        monkeypatch.setattr(module, "ensure_stopper", lambda: None)
 
 
 def test_shutdown_against_shutdown(explore: Explore) -> None:
