@@ -1007,23 +1007,57 @@ def test_async_with_raises_what_starting_raised() -> None:
 
 
 def test_cancelled_while_starting_leaves_no_trace() -> None:
-    """A task that is cancelled while its lifecycle starts is cancelled; the start goes on in its thread."""
-    gate, began = Gate(), Gate()
+    """A task that is cancelled while its lifecycle starts is cancelled when all that has been started is stopped."""
+    inside, gate = Gate(), Gate()
+    log: list[str] = []
+    lc = Lifecycle()
+    part = lc.add(Part("slow", log))
+    part.start = lambda: (inside.open(), gate.pass_through())
+    lc.add(Part("never", log))
+
+    async def use() -> None:
+        async with lc:
+            log.append("inside")
+
+    async def main() -> None:
+        task = asyncio.create_task(use())
+        await asyncio.to_thread(inside.pass_through)
+        task.cancel()
+        assert await asyncio.to_thread(lc.wait, 5)
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert (log, lc.state) == (["stop slow"], ComponentState.STOPPED)
+    assert lc.report.reason == "cancelled while it started"
+
+
+def test_cancelled_twice_while_starting_is_stopped_by_its_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelled again while it waits for the end, a task goes at once; the end comes, and what fails then is logged."""
+    inside, gate = Gate(), Gate()
     lc = Lifecycle()
     part = lc.add(Part("slow"))
-    part.start = lambda: (began.open(), gate.pass_through())
+    part.start = lambda: (inside.open(), gate.pass_through(), 1 / 0)
 
     async def main() -> None:
         task = asyncio.create_task(lc.__aenter__())
-        await asyncio.to_thread(began.pass_through)
+        await asyncio.to_thread(inside.pass_through)
+        task.cancel()
+        assert await asyncio.to_thread(lc.wait, 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        gate.open()
-        await asyncio.to_thread(lc.shutdown)
 
     asyncio.run(main())
-    assert lc.report.ok
+    helpers = [thread for thread in threading.enumerate() if thread.name in {"app-start", "app-stop"}]
+    gate.open()
+    for thread in helpers:
+        thread.join(5)
+    assert len(helpers) == 2
+    assert lc.report.reason == "cancelled while it started"
+    assert "app-start failed, and nobody waits for it any more" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_lifespan_of_an_application() -> None:

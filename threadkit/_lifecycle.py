@@ -199,7 +199,8 @@ class Lifecycle(Composite, Runner):
     def shutdown(self, timeout: float | timedelta | None = None) -> ShutdownReport:
         """Stop everything in order and wait for it. A second call waits for the first and returns its report.
 
-        What another thread is starting is stopped, too. Where it is interrupted, by Ctrl-C say, another call goes on with what is left.
+        What another thread is starting is stopped, too. Where it is interrupted, by Ctrl-C say, another call goes on
+        with what is left.
 
         Args:
             timeout: seconds in all; None takes ``stop_timeout``.

@@ -19,7 +19,7 @@ from threadkit._clock import SYSTEM_CLOCK, Clock
 from threadkit._component import ComponentState, Phase
 from threadkit._entry import Entry
 from threadkit._errors import Closed, WouldBlock
-from threadkit._observe import Observers
+from threadkit._observe import Observers, logger
 from threadkit._registry import Registry
 from threadkit._report import ShutdownReport
 from threadkit._signals import Forced, SignalTrap
@@ -201,7 +201,14 @@ class Runner(ABC):
         self._raise_failures(exc)
 
     async def __aenter__(self) -> Self:
-        await _run_off_loop(self.start, f"{self.name}-start")
+        import asyncio
+
+        try:
+            await _run_off_loop(self.start, f"{self.name}-start")
+        except asyncio.CancelledError:  # then Python does not call __aexit__()
+            self.stop("cancelled while it started")
+            await _run_off_loop(self.shutdown, f"{self.name}-stop")
+            raise
         return self
 
     async def __aexit__(
@@ -272,11 +279,15 @@ async def _run_off_loop(func: Callable[[], T], name: str) -> T:
 
     def settle(value: T | None, error: BaseException | None) -> None:
         if future.cancelled():
-            return
-        if error is not None:
+            tell_nobody(error)
+        elif error is not None:
             future.set_exception(error)
         else:
             future.set_result(value)  # type: ignore[arg-type]  # without an error there is a value
+
+    def tell_nobody(error: BaseException | None) -> None:
+        if error is not None:
+            logger.error("%s failed, and nobody waits for it any more", name, exc_info=error)
 
     def run() -> None:
         value: T | None = None
@@ -285,7 +296,10 @@ async def _run_off_loop(func: Callable[[], T], name: str) -> T:
             value = func()
         except BaseException as raised:  # handed to whoever awaits
             error = raised
-        loop.call_soon_threadsafe(settle, value, error)
+        try:
+            loop.call_soon_threadsafe(settle, value, error)
+        except RuntimeError:  # the loop is closed: who waited was cancelled
+            tell_nobody(error)
 
     SYSTEM_CLOCK.spawn(run, name)
     return await future
