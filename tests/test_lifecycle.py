@@ -504,6 +504,55 @@ def test_what_is_added_while_running_starts_at_once() -> None:
         assert len(lc) == 1
 
 
+def test_what_is_added_while_others_start_is_one_of_them() -> None:
+    """A component that is added during the start comes up with the others, by phase, and after what it requires."""
+    log: list[str] = []
+    inside, gate = Gate(), Gate()
+    lc = Lifecycle()
+    slow = lc.add(Part("slow", log), phase=Phase.ENGINES)
+    slow.start = lambda: (inside.open(), gate.pass_through(), log.append("start slow"))
+    lc.add(Part("db", log), phase=Phase.WORK)
+    starting = Background(lc.start)
+    inside.pass_through()
+    lc.add(Part("reader", log), phase=Phase.INTAKE)
+    lc.add(Part("user", log), phase=Phase.BACKGROUND, requires=["db"])
+    lc.add(Part("removed", log))
+    assert lc.remove("removed")
+    with pytest.raises(UnknownComponent):
+        lc.add(Part("later"), requires=["ghost"])
+    assert lc.every(60, name="task")(print) is print
+    gate.open()
+    starting.result()
+    assert log == ["start slow", "start db", "start user", "start reader"]
+    assert lc["task"].state is ComponentState.RUNNING
+    assert lc.shutdown().ok
+
+
+def test_what_a_start_adds_is_not_waited_for() -> None:
+    """A component whose start() adds another does not wait for that, which is up when the start of all returns."""
+    log: list[str] = []
+    lc = Lifecycle()
+    lc.add(Part("first")).start = lambda: lc.add(Part("second", log)).name
+    with lc:
+        assert log == ["start second"]
+
+
+def test_what_is_being_removed_cannot_be_required() -> None:
+    """A component that is added while what it requires is removed is refused, and not left without that."""
+    inside, gate = Gate(), Gate()
+    with Lifecycle() as lc:
+        database = lc.add(Part("db"))
+        database.join = lambda timeout=None: (inside.open(), gate.pass_through()) and True
+        removing = Background(lambda: lc.remove("db"))
+        inside.pass_through()
+        with pytest.raises(ValueError, match="'user' cannot require 'db', which is being removed"):
+            lc.add(Part("user"), requires=["db"])
+        gate.open()
+        assert removing.result()
+        with pytest.raises(UnknownComponent):
+            lc.add(Part("user"), requires=["db"])
+
+
 def test_what_is_added_while_a_shutdown_begins_is_stopped() -> None:
     """A component that is registered, but not up yet, when a shutdown begins comes up and is stopped by it."""
     log: list[str] = []

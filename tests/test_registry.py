@@ -6,9 +6,18 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from helpers import Background, Gate, start_next
+from helpers import Background, Gate, Parked, start_next
 
-from threadkit import DependencyCycle, DuplicateName, Phase, StartTimeout, StopToken, SystemClock, UnknownComponent
+from threadkit import (
+    Closed,
+    DependencyCycle,
+    DuplicateName,
+    Phase,
+    StartTimeout,
+    StopToken,
+    SystemClock,
+    UnknownComponent,
+)
 from threadkit._entry import Entry
 from threadkit._registry import Registry
 from threadkit.testing import VirtualClock
@@ -425,11 +434,12 @@ def test_a_stop_is_told_once() -> None:
 
 
 def test_forgetting_and_free_names() -> None:
-    """A forgotten name is free again, a taken one gets a number, and dependents are known."""
+    """A forgotten name is free again, a taken one gets a number, and what is required cannot be removed."""
     parts = registry()
     entry = add(parts, Part("a", []))
     add(parts, Part("b", []), requires=["a"])
-    assert parts.dependents(entry) == ["b"]
+    with pytest.raises(ValueError, match="component 'a' is required by 'b': remove them first"):
+        parts.begin_removal(entry)
     assert parts.free_name("a") == "a-2"
     assert parts.discard(entry)
     assert not parts.discard(entry)
@@ -444,3 +454,67 @@ def test_a_name_that_was_taken_over_is_left_to_its_new_owner() -> None:
     second = add(parts, Part("a", []))
     assert not parts.discard(first)
     assert parts.find("a") is second
+
+
+def test_what_leaves_is_not_started_and_cannot_be_required() -> None:
+    """From the moment at which its removal begins a component is not started, and what requires it is refused."""
+    parts = registry()
+    leaving = add(parts, Part("leaving", []))
+    add(parts, Part("other", log := []))
+    parts.begin_removal(leaving)
+    with pytest.raises(ValueError, match="component 'late' cannot require 'leaving', which is being removed"):
+        add(parts, Part("late", []), requires=["leaving"])
+    start_next(parts)
+    assert parts.next_to_start() is None
+    assert (log, leaving.up) == (["start other"], False)
+    stop_all(parts)
+
+
+class Scene:
+    """A registry where a component comes up that requires another one, which is coming up, too."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.log: list[str] = []
+        self.stop = StopToken(clock=self.clock)
+        self.parts = registry(self.clock)
+        self.database = add(self.parts, Part("db", self.log), must_exist=True, starts=True)
+        self.user = add(self.parts, Part("user", self.log), requires=["db"], must_exist=True, starts=True)
+        self.starting = Parked(self.clock, lambda: self.parts.bring_up(self.user, 3.0, self.stop))
+        assert self.starting.waits
+
+
+def test_a_late_component_waits_for_what_it_requires() -> None:
+    """Where two threads add components, and one requires the other, it starts when that is up."""
+    scene = Scene()
+    scene.parts.bring_up(scene.database, 3.0, scene.stop)
+    scene.starting.result()
+    assert scene.log == ["start db", "start user"]
+    assert [part.name for part in scene.parts.stop(scene.parts.stages(), None, 10.0)] == ["user", "db"]
+
+
+def test_a_late_component_does_not_start_without_what_it_requires() -> None:
+    """Where what is required could not start, and is forgotten, what requires it does not start either."""
+    scene = Scene()
+    scene.parts.discard(scene.database)
+    with pytest.raises(UnknownComponent, match="'db'"):
+        scene.starting.result()
+    assert scene.log == []
+
+
+def test_a_stop_ends_the_wait_for_what_is_required() -> None:
+    """A component that waits for what it requires when a stop comes is not started."""
+    scene = Scene()
+    scene.stop.set("enough")
+    with pytest.raises(Closed, match="component 'user' is closed"):
+        scene.starting.result()
+    assert (scene.log, scene.user.up) == ([], False)
+
+
+def test_the_wait_for_what_is_required_has_an_end() -> None:
+    """A component whose requirement is not up in time is not up in time either."""
+    scene = Scene()
+    scene.clock.advance(3)
+    with pytest.raises(StartTimeout, match="'user' was not ready within 3 s"):
+        scene.starting.result()
+    assert scene.log == []

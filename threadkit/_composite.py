@@ -36,7 +36,7 @@ class Composite(Makers, Directory):
 
     @abstractmethod
     def _is_up(self) -> bool:
-        """Tell whether what is added is to be started at once. The condition is held."""
+        """Tell whether the components are up, or are being started. The condition is held."""
 
     @abstractmethod
     def _is_coming_up(self) -> bool:
@@ -62,7 +62,10 @@ class Composite(Makers, Directory):
         check_timeout: float | timedelta | None = None,
         check_every: float | timedelta | None = None,
     ) -> C:
-        """Add a component; it is started at once if the others run.
+        """Add a component. If the others run it is started at once, and up when this returns.
+
+        While another thread starts the others it becomes one of them: it is started in its turn, by that thread, and
+        this does not wait for it.
 
         Args:
             component: one of threadkit's, or any object with ``name``, ``start``, ``stop`` and ``join``.
@@ -80,10 +83,12 @@ class Composite(Makers, Directory):
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
-            ValueError: an argument is out of range; or it runs in another lifecycle or leader.
+            ValueError: an argument is out of range; or it runs in another lifecycle or leader; or what it requires is
+                being removed.
             DuplicateName: its name is taken.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: the others run, and what is required is not there.
+            StartTimeout: the others run, and it was not up in time.
             Closed: the whole has been stopped.
 
         Example:
@@ -95,23 +100,28 @@ class Composite(Makers, Directory):
         """
         with self._condition:
             self._refuse_closed()
-            runs = self._is_up()
+            others_are_up = self._is_up()
+            starts = others_are_up and not self._is_coming_up()
             entry = self._registry.add(
                 component,
                 phase=phase,
                 requires=requires,
                 check=check,
-                must_exist=runs,
+                must_exist=others_are_up,
+                starts=starts,
                 stop_timeout=stop_timeout,
                 check_timeout=check_timeout,
                 check_every=check_every,
             )
-            # Also while the others are starting: that loop goes over the components as of its beginning.
-        try:
+            # Under the lock, since it may come up right after that, with the others.
             if self._shared_scheduler is not None:
                 _bind(component, self._shared_scheduler)
-            self._listen_to(component)
-            if runs:
+            if isinstance(component, BaseComponent):
+                component._observers.join(self._observers)
+        try:
+            if not isinstance(component, BaseComponent):
+                self._listen_to(component)
+            if starts:
                 self._registry.bring_up(entry, self._start_timeout, self._token)
         except BaseException:
             self._registry.discard(entry)
@@ -131,9 +141,7 @@ class Composite(Makers, Directory):
             return entry
 
     def _listen_to(self, component: Component) -> None:
-        if isinstance(component, BaseComponent):
-            component._observers.join(self._observers)
-            return
+        """Hear the events of a component of the user's, if it has any."""
         observe: Callable[[Observer], object] | None = getattr(component, "observe", None)
         if observe is not None:
             observe(self._observers.tell)

@@ -49,7 +49,7 @@ class Directory(ABC):
         """Raise in a forked child: a lock of the registry may be held there for ever."""
 
     def remove(self, name: str, *, timeout: float | timedelta | None = None) -> bool:
-        """Stop a component and forget it.
+        """Stop a component and forget it. From now on nothing can be added that requires it, though it may not end.
 
         Args:
             name: its name.
@@ -65,10 +65,8 @@ class Directory(ABC):
         """
         self._refuse_forked()
         entry = self._registry.find(name)
-        dependents = self._registry.dependents(entry)
-        if dependents:
-            raise ValueError(f"component {name!r} is required by {', '.join(map(repr, dependents))}: remove them first")
         given = _arguments.timeout(timeout)
+        self._registry.begin_removal(entry)
         deadline = self._clock.monotonic() + (self._stop_timeout if given is None else given)
         if entry.up or entry.starting:
             parts = list(self._registry.stop([[entry]], "removed", deadline))

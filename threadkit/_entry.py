@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,7 +12,9 @@ import attrs
 from threadkit import _arguments, _fork
 from threadkit._attendant import Attendant, Errand
 from threadkit._checkup import Question
+from threadkit._clock import Clock, deadline_after
 from threadkit._component import Component
+from threadkit._errors import StartTimeout
 from threadkit._observe import logger
 from threadkit._stop import StopToken
 
@@ -41,6 +44,7 @@ class Entry:
     failure: BaseException | None = None
     starting: bool = False
     up: bool = False
+    leaving: bool = False  # somebody removes it: it is not started any more, and nothing can require it
     told_at: float | None = None
     telling: Errand[None] | None = None  # its stop(), where an attendant makes the call; written by who set told_at
     seconds: float | None = None  # from being told until it was joined
@@ -77,6 +81,38 @@ def release(entry: Entry) -> None:
 def runs_elsewhere(entry: Entry) -> bool:
     """Tell whether another entry answers for its component."""
     return _running.get(id(entry.component), entry) is not entry
+
+
+def start(entry: Entry, clock: Clock, timeout: float | None) -> None:
+    """Start a component, and wait until it is up.
+
+    threadkit's own bound their start themselves. What a user's class does in ``start()`` is unknown, so its attendant
+    calls it, and it is given up after ``timeout`` seconds.
+
+    Raises:
+        StartTimeout: it was not up in time.
+        BaseException: whatever its ``start()`` raised.
+    """
+    if entry.attendant is not None:
+        starting = entry.attendant.do(functools.partial(_call_start, entry))
+        if not starting.wait(deadline_after(clock, timeout)):
+            raise StartTimeout(entry.name, timeout or 0.0)
+        starting.result()
+        return
+    entry.starter = threading.current_thread()
+    try:
+        entry.component.start()
+    finally:
+        entry.starter = None
+
+
+def _call_start(entry: Entry) -> None:
+    try:
+        entry.component.start()
+    except BaseException:
+        if entry.up:  # it was given up, and nobody else hears of this
+            logger.exception("the start() of component %r failed when its time was over", entry.name)
+        raise
 
 
 def answer_of(component: Component, name: str, otherwise: Callable[[], T]) -> T:

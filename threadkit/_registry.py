@@ -15,7 +15,6 @@ import contextlib
 import functools
 import itertools
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 
@@ -25,9 +24,8 @@ from threadkit._budget import Budget, Limit
 from threadkit._clock import Clock, deadline_after
 from threadkit._component import BaseComponent, Component, Phase
 from threadkit._ending import Ending
-from threadkit._entry import Entry, check_shape, claim, name_of, release, runs_elsewhere
+from threadkit._entry import Entry, check_shape, claim, name_of, release, runs_elsewhere, start
 from threadkit._errors import Closed, DuplicateName, StartTimeout, UnknownComponent
-from threadkit._observe import logger
 from threadkit._order import start_order, stop_stages
 from threadkit._report import ComponentReport
 from threadkit._stop import StopToken
@@ -108,18 +106,19 @@ class Registry:
         requires: Iterable[str | Component],
         check: Callable[[], object] | None,
         must_exist: bool,
+        starts: bool = False,
         stop_timeout: float | timedelta | None = None,
         check_timeout: float | timedelta | None = None,
         check_every: float | timedelta | None = None,
     ) -> Entry:
-        """Register a component; nothing is started. Its keywords are those of ``Lifecycle.add()``, and one more.
+        """Register a component; nothing is started. Its keywords are those of ``Lifecycle.add()``, and two more.
 
-        ``must_exist`` says that the others are up already: it refuses ``requires`` that are not registered, and counts
-        the component as coming up from this moment on, so that no stop overlooks it. ``bring_up()`` MUST follow.
+        ``must_exist`` refuses ``requires`` that are not registered, since the others have been started. ``starts``
+        counts the component as coming up from this moment on, so that no stop overlooks it; ``bring_up()`` MUST follow.
 
         Raises:
             TypeError: it is no component, or an argument is of the wrong kind.
-            ValueError: an argument is out of range, or it runs in another registry.
+            ValueError: an argument is out of range; it runs in another registry; or what it requires is being removed.
             DuplicateName: the name, or the component itself, is registered already.
             DependencyCycle: ``requires`` goes round in a circle.
             UnknownComponent: ``must_exist``, and a required one does not.
@@ -134,7 +133,10 @@ class Registry:
             if component.name in self._entries or id(component) in self._members:
                 raise DuplicateName("component", component.name)
             for name in names:
-                if must_exist and name not in self._entries:
+                required = self._entries.get(name)
+                if required is not None and required.leaving:
+                    raise ValueError(f"component {component.name!r} cannot require {name!r}, which is being removed")
+                if must_exist and required is None:
                     raise UnknownComponent(name, self._entries)
             entry = Entry(
                 component.name,
@@ -147,14 +149,14 @@ class Registry:
                 _arguments.timeout(check_timeout, "check_timeout"),
                 None if check_every is None else _arguments.seconds(check_every, "check_every"),
                 _arguments.timeout(stop_timeout, "stop_timeout"),
-                starting=must_exist,
+                starting=starts,
             )
             self._entries[entry.name] = entry
             try:
                 if names:  # only something that requires can close a circle
                     start_order(self._entries.values())
                 claim(entry)
-                if not must_exist:  # several may have it until one starts it
+                if not starts:  # several may have it until one starts it
                     release(entry)
             except ValueError:  # a DependencyCycle, too
                 del self._entries[entry.name]
@@ -215,10 +217,18 @@ class Registry:
             self._members.discard(id(entry.component))
             return True
 
-    def dependents(self, entry: Entry) -> list[str]:
-        """Return the names of those that require this one."""
+    def begin_removal(self, entry: Entry) -> None:
+        """Count an entry as leaving from now on: it is started no more, and nothing that requires it can come.
+
+        Raises:
+            ValueError: others require it.
+        """
         with self._condition:
-            return [other.name for other in self._entries.values() if entry.name in other.requires]
+            dependents = [other.name for other in self._entries.values() if entry.name in other.requires]
+            if dependents:
+                names = ", ".join(map(repr, dependents))
+                raise ValueError(f"component {entry.name!r} is required by {names}: remove them first")
+            entry.leaving = True
 
     def next_to_start(self) -> Entry | None:
         """Return what is to be started next, and count it as coming up from now on; None where everything is up.
@@ -234,7 +244,7 @@ class Registry:
                 self._line = start_order(self._entries.values())[::-1]
             while self._line:
                 entry = self._line.pop()
-                if not (entry.up or entry.starting) and self._entries.get(entry.name) is entry:
+                if not (entry.up or entry.starting or entry.leaving) and self._entries.get(entry.name) is entry:
                     claim(entry)
                     entry.starting = True
                     return entry
@@ -243,51 +253,58 @@ class Registry:
     def bring_up(self, entry: Entry, timeout: float | None, stop: StopToken) -> None:
         """Start a component that counts as coming up, and wait until it is up.
 
-        threadkit's own bound their start themselves, and are told of a stop that comes meanwhile: nobody waits for a
-        body that waits for its token. What a user's class does in ``start()`` is unknown, so its attendant calls it,
-        and it is given up after ``timeout`` seconds.
+        It is told of a stop that comes meanwhile: nobody waits for a body that waits for its token.
 
         Args:
-            entry: what ``next_to_start()`` has returned, or ``add()`` where ``must_exist``.
+            entry: what ``next_to_start()`` has returned, or ``add()`` where it ``starts``.
             timeout: seconds; None and ``inf`` are for ever.
             stop: the token that says that a stop of the whole has been asked for.
 
         Raises:
+            UnknownComponent: what it requires could not start; nor was this one.
+            Closed: a stop came while it waited for what it requires; it was not started.
             StartTimeout: it was not up in time.
             BaseException: whatever its ``start()`` raised.
         """
-        try:
-            with stop.on_stop(functools.partial(self._recall, entry, stop)):
-                self._start(entry, timeout)
-        except Closed:
-            if not entry.token.is_set():  # else it was told to stop before it began
-                raise
-        finally:
-            with self._condition:
-                # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the two
-                # leave a component that runs and counts as neither.
-                entry.up = True
-                entry.starting = False
-                self._condition.notify_all()
-
-    def _start(self, entry: Entry, timeout: float | None) -> None:
-        if entry.attendant is None:
-            entry.starter = threading.current_thread()
+        with stop.on_stop(functools.partial(self._recall, entry, stop)):
+            self._await_required(entry, timeout)
             try:
-                entry.component.start()
+                start(entry, self._clock, timeout)
+            except Closed:
+                if not entry.token.is_set():  # else it was told to stop before it began
+                    raise
             finally:
-                entry.starter = None
+                with self._condition:
+                    # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the
+                    # two leave a component that runs and counts as neither.
+                    entry.up = True
+                    entry.starting = False
+                    self._condition.notify_all()
+
+    def _await_required(self, entry: Entry, timeout: float | None) -> None:
+        """Wait until what this one requires is up: another thread may be adding that."""
+        if not entry.requires:
             return
-        starting = entry.attendant.do(functools.partial(_call_start, entry))
-        if not starting.wait(deadline_after(self._clock, timeout)):
-            raise StartTimeout(entry.name, timeout or 0.0)
-        starting.result()
+        deadline = deadline_after(self._clock, timeout)
+        with self._condition:
+            if not self._condition.wait_until(lambda: entry.token.is_set() or not self._must_wait(entry), deadline):
+                raise StartTimeout(entry.name, timeout or 0.0)
+            if self._must_wait(entry):
+                raise Closed("component", entry.name)
+            for name in entry.requires:
+                if name not in self._entries:
+                    raise UnknownComponent(name, self._entries)
+
+    def _must_wait(self, entry: Entry) -> bool:
+        return any(name in self._entries and self._entries[name].starting for name in entry.requires)
 
     def _recall(self, entry: Entry, stop: StopToken) -> None:
         """Have a component that is coming up give that up. It is told properly when its turn to stop has come."""
         remaining = stop.remaining()
         deadline = None if remaining is None else self._clock.monotonic() + remaining
         entry.token.set(stop.reason, deadline=deadline)
+        with self._condition:  # it may be waiting for what it requires
+            self._condition.notify_all()
 
     def stages(self, last: int | None = None) -> list[list[Entry]]:
         """Return what is up, or coming up, in the order in which it must be told to stop.
@@ -358,15 +375,6 @@ class Registry:
         with self._condition:
             entry.failure = error
         self._on_failure(entry, error)
-
-
-def _call_start(entry: Entry) -> None:
-    try:
-        entry.component.start()
-    except BaseException:
-        if entry.up:  # it was given up, and nobody else hears of this
-            logger.exception("the start() of component %r failed when its time was over", entry.name)
-        raise
 
 
 def _must_be_waited_for(entry: Entry) -> bool:

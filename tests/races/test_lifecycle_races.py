@@ -82,6 +82,18 @@ class Scene:
         except Closed:
             self.refused.append("add")
 
+    def add_user(self) -> None:
+        try:
+            self.lc.add(Part("late", self.log), phase=Phase.INTAKE, requires=["intake"])
+        except (UnknownComponent, ValueError):
+            self.refused.append("add")
+
+    def remove_required(self) -> None:
+        try:
+            assert self.lc.remove("intake")
+        except ValueError:
+            self.refused.append("remove")
+
     def remove(self) -> None:
         try:
             assert self.lc.remove("intake")
@@ -160,6 +172,22 @@ def test_add_against_start(explore: Explore) -> None:
         invariant=lambda scene: scene.log.count("start late") == 1 and scene.is_sound(),
         attempts=FEW,
     )
+
+
+def test_add_against_the_removal_of_what_it_requires(explore: Explore) -> None:
+    """Of two who add a component and remove what it requires, one is refused."""
+    explore(
+        Scene,
+        Scene.add_user,
+        Scene.remove_required,
+        invariant=lambda scene: len(scene.refused) == 1 and scene.is_sound(),
+        attempts=FEW,
+    )
+
+
+def test_remove_against_start(explore: Explore) -> None:
+    """What is removed while the others start is never started, or is stopped; it is never left running."""
+    explore(lambda: Scene(started=False), Scene.remove, Scene.start, invariant=Scene.is_sound, attempts=FEW)
 
 
 def test_remove_against_shutdown(explore: Explore) -> None:
