@@ -64,7 +64,8 @@ class Leader(BaseComponent, Composite):
             leads. It must be no symbolic link, and hold nothing else.
         name: unique within a lifecycle.
         retry: seconds between two attempts to get the lease, and two looks whether it is still there.
-        start_timeout: seconds that each component has to come up.
+        start_timeout: seconds that each component of a class of yours has to come up. threadkit's own come up at once,
+            but for a thread with ``ready=True``, which has a ``start_timeout`` of its own.
         stop_timeout: seconds that all components have together to stop, within the lifecycle's own deadline; None is as
             long as that allows, and 10 outside of a lifecycle.
         clock: where time comes from, also for every component that was given none; None inherits the lifecycle's.

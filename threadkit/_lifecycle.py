@@ -45,7 +45,8 @@ class Lifecycle(Composite, Runner):
     Args:
         name: shown in the report and the log.
         stop_timeout: seconds that a shutdown may take in all.
-        start_timeout: seconds that each component has to come up.
+        start_timeout: seconds that each component of a class of yours has to come up. threadkit's own come up at once,
+            but for a thread with ``ready=True``, which has a ``start_timeout`` of its own.
         phase_timeouts: seconds that phases may take to stop, as ``{Phase.WORK: 5.0}``, within ``stop_timeout``.
         on_failure: what the death of a component does: ``"stop"`` the whole, or only ``"log"`` it.
         signals: take SIGINT and SIGTERM from ``start()`` on, in the main thread; ``run_forever()`` takes them anyway.
