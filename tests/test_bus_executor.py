@@ -420,6 +420,35 @@ def test_join_waits_for_what_a_time_out_left_behind(pool: ThreadPoolExecutor, is
     assert bus.join(PATIENCE) is True
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_failure_that_no_caller_waits_for(pool: ThreadPoolExecutor, is_async: bool) -> None:
+    """What a handler raises after its caller has given up is a count and an event, once, like any other failure."""
+    clock, blocker, told = VirtualClock(), Blocker(), []
+    bus = Bus(executor=pool, clock=clock)
+    bus.observe(lambda event: told.append(getattr(event, "error", None)))
+
+    @bus.action("late")
+    def late() -> None:
+        blocker()
+        raise LookupError("too late")
+
+    def call() -> object:
+        return asyncio.run(bus.acall("late", timeout=5)) if is_async else bus.call("late", timeout=5)
+
+    caller = Background(call)
+    blocker.wait_until_called()
+    clock.wait_for_sleepers(1)
+    clock.advance(5)
+    with pytest.raises(CallTimeout):
+        caller.result()
+    assert bus.stats().calls_failed == 0
+    bus.stop()
+    blocker.let_go()
+    assert bus.join(PATIENCE)
+    assert bus.stats().calls_failed == 1
+    assert [str(error) for error in told if error] == ["too late"]
+
+
 def test_call_that_was_given_up_never_begins() -> None:
     """An executor that runs what it was told to cancel does not run the handler; and nobody waits for it."""
     clock, executor = VirtualClock(), Manual()

@@ -170,9 +170,9 @@ class Bus(BaseComponent):
         if (post is not None or action.is_async) and is_on_event_loop():
             raise WouldBlock("call()", "an event loop's thread", "await acall()")
         # No name for the outcome: an error's traceback leads to this frame, which must not lead back to the error.
-        return self._reply(
-            request, action.run(request, self._clock) if post is None else post.ask(action, request, seconds)
-        )
+        if post is None:
+            return self._noted(request, action.run(request, self._clock)).reply(request)
+        return post.ask(action, request, seconds).reply(request)
 
     async def acall(self, name: str, payload: Any = None, *, timeout: float | timedelta | None = None) -> Any:
         """Have an action handled without blocking the event loop; see ``call()``.
@@ -190,16 +190,16 @@ class Bus(BaseComponent):
             ValueError: ``timeout`` is negative or ``nan``.
         """
         action, request, seconds = self._open(name, payload, timeout)
-        return self._reply(request, await self._await_outcome(action, request, seconds))
+        return (await self._await_outcome(action, request, seconds)).reply(request)
 
     async def _await_outcome(self, action: Action, request: Request, seconds: float) -> Outcome:
         post = self._post_to_use()
         if post is None and not action.is_async:
-            return action.run(request, self._clock)
+            return self._noted(request, action.run(request, self._clock))
         try:
             async with time_limit(self._timer, request.deadline):
                 if post is None or action.is_async:
-                    return await action.arun(request, self._clock)
+                    return self._noted(request, await action.arun(request, self._clock))
                 return await post.aask(action, request)
         except TimeoutError as error:
             raise CallTimeout(f"action {request.action!r}", seconds) from error
@@ -222,11 +222,12 @@ class Bus(BaseComponent):
         """Return the way to the executor, unless this thread works for it: to wait there may be to wait for itself."""
         return None if self._post is None or self._post.is_served_here() else self._post
 
-    def _reply(self, request: Request, outcome: Outcome) -> Any:
+    def _noted(self, request: Request, outcome: Outcome) -> Outcome:
+        # Where the handler has run, not where its reply is taken: nobody may be left to take it.
         if outcome.error is not None:
             self._calls_failed.up()
             self._report(request.action, "the handler of the action", outcome.error)
-        return outcome.reply(request)
+        return outcome
 
     # Channels
 

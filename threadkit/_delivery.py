@@ -48,7 +48,7 @@ class BusStats:
         actions: handlers of actions.
         subscriptions: subscribers.
         calls: calls made.
-        calls_failed: calls whose handler raised.
+        calls_failed: calls whose handler raised, also when nobody waited for it any more.
         published: messages published.
         delivered: times that a subscriber was called and returned.
         failed: times that a subscriber was called and raised.

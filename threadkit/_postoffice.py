@@ -92,6 +92,10 @@ class Sender(Protocol):
         """A message will not reach a subscriber."""
         ...
 
+    def _noted(self, request: Request, outcome: Outcome) -> Outcome:
+        """Return what a handler came to, once it is counted and told of. MUST NOT raise."""
+        ...
+
     def _on_settled(self) -> None:
         """One piece of work less is outstanding."""
         ...
@@ -302,12 +306,15 @@ class PostOffice:
             KeyboardInterrupt: the program's Ctrl-C.
         """
         with self.at_work():
-            try:
-                return action.run(request, self.clock)
-            except KeyboardInterrupt as error:
-                if _is_ctrl_c(error):
-                    raise
-                return Outcome(error=error)
+            return self._sender._noted(request, self._try(action, request))
+
+    def _try(self, action: Action, request: Request) -> Outcome:
+        try:
+            return action.run(request, self.clock)
+        except KeyboardInterrupt as error:
+            if _is_ctrl_c(error):
+                raise
+            return Outcome(error=error)
 
     # What is outstanding
 
