@@ -16,6 +16,7 @@ from helpers import PATIENCE, Background, Gate, Manual
 
 from threadkit import (
     ActionError,
+    BoundedExecutor,
     Bus,
     CallTimeout,
     Closed,
@@ -386,17 +387,18 @@ def test_acall_awaits_an_async_handler_in_the_callers_task(pool: ThreadPoolExecu
         assert asyncio.run(main())
 
 
-@pytest.mark.parametrize("acall", [False, True])
-def test_acall_of_a_plain_handler_runs_on_the_executor(pool: ThreadPoolExecutor, acall: bool) -> None:
-    """A plain handler runs on the executor, by its own ``acall`` where it has one; without one inline."""
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_acall_of_a_plain_handler_runs_on_the_executor(pool: ThreadPoolExecutor, is_ours: bool) -> None:
+    """A plain handler runs on the executor, by the ``acall`` of a ``BoundedExecutor``; without an executor, inline."""
 
-    class WithAcall(Manual):
-        async def acall(self, fn: Callable[[], Any]) -> Any:
-            return await asyncio.wrap_future(pool.submit(fn))
+    class Watched(BoundedExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            pytest.fail("might block the event loop")
 
-    bus = Bus(executor=WithAcall() if acall else pool)
-    bus.action("where")(threading.current_thread)
-    assert asyncio.run(bus.acall("where")) is not threading.current_thread()
+    with Watched() as ours:
+        bus = Bus(executor=ours if is_ours else pool)
+        bus.action("where")(threading.current_thread)
+        assert asyncio.run(bus.acall("where")) is not threading.current_thread()
     inline = Bus()
     inline.action("where")(threading.current_thread)
     assert asyncio.run(inline.acall("where")) is threading.current_thread()

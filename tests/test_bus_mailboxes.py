@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Gate, Manual, Parked
+from helpers import PATIENCE, Background, Blocker, Gate, Manual, Parked
 
 from threadkit import (
+    BoundedExecutor,
     Bus,
     Closed,
     Delivery,
@@ -341,6 +342,51 @@ def test_executor_that_refuses_deliveries() -> None:
     assert bus.publish("a") == Delivery(1)
     assert threads == [threading.current_thread()]
     assert bus.work_left() == 0
+
+
+@pytest.mark.parametrize("executors", ["block", "drop_oldest"])
+@pytest.mark.parametrize("policy", ["reject", "drop_oldest"])
+def test_full_executor_does_not_block_a_publisher(policy: Any, executors: Any) -> None:
+    """Where a full mailbox blocks no publish, a full executor blocks none and loses nothing: the publisher delivers."""
+    blocker, seen = Blocker(), []
+    with BoundedExecutor(1, max_pending=1, on_full=executors) as executor:
+        bus = Bus(executor=executor, on_full=policy)
+        bus.subscribe("slow", lambda message: blocker())
+        bus.subscribe("*.*", lambda message: seen.append(message.channel))
+        bus.subscribe("other", lambda message: seen.append(message.channel))
+        bus.publish("slow")
+        blocker.wait_until_called()
+        bus.publish("waits.there")
+        publisher = Background(lambda: bus.publish("other"))
+        try:
+            assert publisher.result() == Delivery(1)
+            assert seen == ["other"]
+        finally:
+            blocker.let_go()
+    assert seen == ["other", "waits.there"]
+    assert bus.stats().dropped == 0
+
+
+def test_full_executor_blocks_a_publisher() -> None:
+    """Under "block" a publish waits for room in the executor as it does for room in a mailbox."""
+    blocker, asked = Blocker(), Gate()
+    threads: list[threading.Thread] = []
+
+    class Watched(BoundedExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            asked.open()
+            return super().submit(fn, *args, **kwargs)
+
+    with Watched(1, max_pending=0) as executor:
+        executor.try_submit(blocker)
+        bus = Bus(executor=executor)
+        bus.subscribe("a", lambda message: threads.append(threading.current_thread()))
+        publisher = Background(lambda: bus.publish("a"))
+        asked.pass_through()
+        blocker.let_go()
+        assert publisher.result() == Delivery(1)
+    assert threads != [publisher.thread]
+    assert len(threads) == 1
 
 
 @pytest.mark.parametrize("error", [None, OSError("the engine broke")])

@@ -51,7 +51,7 @@ class Bus(BaseComponent):
         maxsize: how many messages may wait for one subscriber; ``inf`` is no limit.
         on_full: what ``publish`` does with one more: ``"block"`` until there is room, ``"drop_oldest"``, or
             ``"reject"`` it. What runs on the executor, and an event loop's thread, must not block: for them a full
-            mailbox is an error.
+            mailbox is an error. Only ``"block"`` waits for room in a full ``BoundedExecutor``, too.
         clock: where time comes from; None inherits the lifecycle's, or the system's.
 
     Raises:

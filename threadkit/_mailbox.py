@@ -13,7 +13,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 from threadkit._calling import is_on_event_loop
@@ -31,13 +31,16 @@ class Owner(Protocol[T_contra]):
     """What a mailbox needs of whom it belongs to."""
 
     @property
-    def executor(self) -> Executor:
-        """What the letters are treated on."""
-        ...
-
-    @property
     def clock(self) -> Clock:
         """What turns are measured by, and room is waited for on."""
+        ...
+
+    def submit(self, take: Callable[[Turn], None], turn: Turn, /) -> Future[None]:
+        """Have the executor call ``take(turn)``, on which the letters are treated.
+
+        Raises:
+            Exception: it does not take it, be it for now or for good.
+        """
         ...
 
     def handle(self, letter: T_contra, /) -> None:
@@ -138,9 +141,9 @@ class Mailbox(Generic[T]):
             Exception: the executor does not take it. The duty is still here.
             BaseException: Ctrl-C. The duty has been given back.
         """
-        turn = _Turn()
+        turn = Turn()
         try:
-            future = self._owner.executor.submit(self._take, turn)
+            future = self._owner.submit(self._take, turn)
         except BaseException as error:
             if not turn.claim():  # it was taken all the same, as by a pool that could not start one thread more
                 if isinstance(error, Exception):
@@ -154,13 +157,13 @@ class Mailbox(Generic[T]):
         future.add_done_callback(lambda _: self._rescue(turn))
         return True
 
-    def _take(self, turn: _Turn) -> None:
+    def _take(self, turn: Turn) -> None:
         # An executor that runs what it is given at once gives it back by that. It would nest turns in turns, and keep
         # a Ctrl-C in a future that nobody looks at.
         if turn.giver != threading.get_ident() and turn.claim():
             self._deliver(TURN)
 
-    def _rescue(self, turn: _Turn) -> None:
+    def _rescue(self, turn: Turn) -> None:
         # A turn that is over and that nobody took was cancelled, or lost with its executor. What it was to deliver was
         # given up by whoever ended the executor; that is said, and nobody waits for it any longer.
         if turn.claim():
@@ -232,7 +235,7 @@ class _Places:
         return bool(self._free)
 
 
-class _Turn:
+class Turn:
     """The duty on its way through an executor. Whoever claims it has it: once, and nobody else."""
 
     __slots__ = ("_slot", "giver")

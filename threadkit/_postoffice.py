@@ -18,7 +18,7 @@ from threadkit._action import Action, Outcome, is_cancelled
 from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock
 from threadkit._errors import ActionError, CallTimeout, Closed, ForkedError, Full, WouldBlock
-from threadkit._mailbox import Mailbox
+from threadkit._mailbox import Mailbox, Turn
 from threadkit._request import Request, context_to_go
 from threadkit._stop import StopToken
 from threadkit._subscription import Message, Subscription
@@ -115,10 +115,11 @@ class PostOffice:
         sender: the bus.
     """
 
-    __slots__ = ("_boxes", "_maxsize", "_on_full", "_outstanding", "_sender", "_serving", "executor")
+    __slots__ = ("_bounded", "_boxes", "_executor", "_maxsize", "_on_full", "_outstanding", "_sender", "_serving")
 
     def __init__(self, executor: Executor, maxsize: float, on_full: OnFull, sender: Sender) -> None:
-        self.executor = executor
+        self._executor = executor
+        self._bounded = executor if isinstance(executor, _Bounded) else None
         self._maxsize = maxsize
         self._on_full: OnFull = on_full
         self._sender = sender
@@ -145,14 +146,14 @@ class PostOffice:
 
     def is_served_here(self) -> bool:
         """Tell whether this very thread works for the executor; waiting in it for another of them may never end."""
-        if any(executor is self.executor for executor in _here.executors):
+        if any(executor is self._executor for executor in _here.executors):
             return True
-        return isinstance(self.executor, _Staffed) and threading.current_thread() in self.executor.threads()
+        return isinstance(self._executor, _Staffed) and threading.current_thread() in self._executor.threads()
 
     @contextlib.contextmanager
     def at_work(self) -> Generator[None]:
         """Count this thread among those that work for the executor, and that run a handler of the bus."""
-        before, _here.executors = _here.executors, (*_here.executors, self.executor)
+        before, _here.executors = _here.executors, (*_here.executors, self._executor)
         thread = threading.current_thread()
         is_nested = thread in self._serving  # nobody but the thread itself enters it, or takes it out
         self._serving[thread] = None
@@ -217,6 +218,16 @@ class PostOffice:
         if sender._token.is_set():
             raise sender._closed()
 
+    def submit(self, take: Callable[[Turn], None], turn: Turn) -> Future[None]:
+        """Have the executor call ``take(turn)``. Only under "block" it is waited for where it has no room.
+
+        Raises:
+            Exception: it does not take it.
+        """
+        if self._bounded is None or self._on_full == "block":
+            return self._executor.submit(take, turn)
+        return self._bounded.try_submit(take, turn)
+
     def handle(self, letter: Letter) -> None:
         """Call the subscriber.
 
@@ -261,7 +272,7 @@ class PostOffice:
         future: Future[Outcome] | None = None
         try:
             self._enter(errand)
-            future = self.executor.submit(errand)
+            future = self._executor.submit(errand)
             waiters = Waiters()
             future.add_done_callback(lambda _: waiters.wake_all())
             if not waiters.wait(self.clock, future.done, request.deadline):
@@ -287,9 +298,9 @@ class PostOffice:
         errand = Errand(self, action, request)
         try:
             self._enter(errand)
-            if isinstance(self.executor, _Awaitable):  # one of ours waits for a free place without blocking the loop
-                return await self.executor.acall(errand)
-            return await asyncio.wrap_future(self.executor.submit(errand))
+            if self._bounded is not None:  # it waits for a free place without blocking the loop
+                return await self._bounded.acall(errand)
+            return await asyncio.wrap_future(self._executor.submit(errand))
         except _REFUSALS:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -346,9 +357,10 @@ class _Staffed(Protocol):
 
 
 @runtime_checkable
-class _Awaitable(Protocol):
-    """An executor that can be waited for on an event loop, as ours can."""
+class _Bounded(Protocol):
+    """An executor that may be full, as ours, and that need not be waited for in a thread then."""
 
+    def try_submit(self, fn: Callable[[Turn], None], turn: Turn, /) -> Future[None]: ...
     async def acall(self, fn: Callable[[], Outcome], /) -> Outcome: ...
 
 
