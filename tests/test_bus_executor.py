@@ -19,6 +19,7 @@ from threadkit import (
     Closed,
     ComponentState,
     EventLoopThread,
+    Full,
     Message,
     WorkQueue,
     WouldBlock,
@@ -418,6 +419,60 @@ def test_join_waits_for_what_a_time_out_left_behind(pool: ThreadPoolExecutor, is
     assert bus.join(0) is False
     blocker.let_go()
     assert bus.join(PATIENCE) is True
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_timeout_cuts_the_wait_for_room_short(is_async: bool) -> None:
+    """A call ends at its deadline also where it waits for room in a full executor, and it never begins afterwards."""
+    clock, blocker = VirtualClock(), Blocker()
+    with BoundedExecutor(1, max_pending=0) as executor:
+        executor.submit(blocker)
+        bus = Bus(executor=executor, clock=clock)
+        bus.action("status")(lambda: pytest.fail("must not run"))
+
+        def call() -> object:
+            return asyncio.run(bus.acall("status", timeout=5)) if is_async else bus.call("status", timeout=5)
+
+        caller = Background(call)
+        try:
+            clock.wait_for_sleepers(1)
+            clock.advance(5)
+            with pytest.raises(CallTimeout, match="action 'status' gave no reply within 5 s"):
+                caller.result()
+        finally:
+            blocker.let_go()
+    assert bus.stats().calls_failed == bus.work_left() == 0
+
+
+def test_room_that_comes_in_time() -> None:
+    """A call with a time-out that waits for room in a full executor is made as soon as there is some."""
+    clock, blocker = VirtualClock(), Blocker()
+    with BoundedExecutor(1, max_pending=0) as executor:
+        executor.submit(blocker)
+        bus = Bus(executor=executor, clock=clock)
+        bus.action("status")(lambda: "up")
+        caller = Background(lambda: bus.call("status", timeout=5))
+        try:
+            clock.wait_for_sleepers(1)
+        finally:
+            blocker.let_go()
+        assert caller.result() == "up"
+    assert len(bus._timer) == 0
+
+
+def test_full_executor_that_rejects_a_call_with_a_timeout() -> None:
+    """A call is refused at once by a full executor that rejects, however long it would have waited."""
+    blocker = Blocker()
+    with BoundedExecutor(1, max_pending=0, on_full="reject") as executor:
+        executor.submit(blocker)
+        bus = Bus(executor=executor, clock=VirtualClock())
+        bus.action("status")(lambda: pytest.fail("must not run"))
+        try:
+            with pytest.raises(Full):
+                bus.call("status", timeout=5)
+        finally:
+            blocker.let_go()
+    assert len(bus._timer) == bus.work_left() == 0
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from threadkit import _arguments
@@ -101,6 +102,29 @@ class Action:
 
     def _call(self, request: Request) -> Any:
         return self._function(request) if self._wants_request else self._function()
+
+
+def outcome_in(future: Future[Outcome], request: Request) -> Outcome:
+    """Return what a future holds that is done.
+
+    Raises:
+        ActionError: that is no outcome.
+        KeyboardInterrupt: the program's Ctrl-C, where the executor ran the handler in this thread.
+    """
+    try:
+        error = future.exception(0)
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is None:
+        return future.result(0)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    raise given_up(request, error) from error
+
+
+def given_up(request: Request, error: BaseException) -> ActionError:
+    """Return the error that says that the executor, not the handler, failed."""
+    return ActionError(request.action, f"its executor gave the call up ({describe(error)})")
 
 
 @contextlib.asynccontextmanager

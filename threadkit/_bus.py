@@ -150,8 +150,8 @@ class Bus(BaseComponent):
             name: the action's name.
             payload: handed to the handler as ``request.payload``.
             timeout: seconds until ``request.deadline``. Only where the handler runs on the executor can it cut the wait
-                short. A call made by a handler inherits that one's deadline, if it is on the same clock and comes
-                first.
+                short, be it for room in a full ``BoundedExecutor``. A call made by a handler inherits that one's
+                deadline, if it is on the same clock and comes first.
 
         Raises:
             UnknownHandler: no action has this name.

@@ -12,9 +12,9 @@ import contextvars
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
-from threadkit._action import Action, Outcome, is_cancelled
+from threadkit._action import Action, Outcome, given_up, is_cancelled, outcome_in
 from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock
 from threadkit._errors import ActionError, CallTimeout, Closed, ForkedError, Full, WouldBlock
@@ -22,9 +22,11 @@ from threadkit._mailbox import Mailbox, Turn
 from threadkit._request import Request, context_to_go
 from threadkit._stop import StopToken
 from threadkit._subscription import Message, Subscription
+from threadkit._timer import Timer
 from threadkit._waiting import Waiters
-from threadkit.events import describe
 
+P = ParamSpec("P")
+T = TypeVar("T")
 OnFull = Literal["block", "drop_oldest", "reject"]
 _ADVICE = "a larger maxsize, or another on_full,"
 # What an executor of ours refuses a call with says all there is to say. What another one raises becomes an ActionError.
@@ -74,6 +76,7 @@ class Sender(Protocol):
     """What a post office needs of the bus it works for. None of the ``_on_...`` may raise."""
 
     _clock: Clock
+    _timer: Timer
     _token: StopToken
 
     def _closed(self) -> Closed:
@@ -272,20 +275,42 @@ class PostOffice:
         future: Future[Outcome] | None = None
         try:
             self._enter(errand)
-            future = self._executor.submit(errand)
+            future = self._place(errand, seconds)
             waiters = Waiters()
             future.add_done_callback(lambda _: waiters.wake_all())
             if not waiters.wait(self.clock, future.done, request.deadline):
                 raise CallTimeout(f"action {request.action!r}", seconds)
-            return _outcome(future, request)
+            return outcome_in(future, request)
         except (*_REFUSALS, ActionError, CallTimeout):
             raise
         except Exception as error:
-            raise _given_up(request, error) from error
+            raise given_up(request, error) from error
         finally:
             errand.give_up()
             if future is not None:
                 future.cancel()
+
+    def _place(self, errand: Errand, seconds: float) -> Future[Outcome]:
+        """Hand an errand to the executor, and wait for room there no longer than for the reply.
+
+        Raises:
+            CallTimeout: there was none before the deadline, which leaves it so many seconds.
+            Exception: the executor does not take it.
+        """
+        executor, deadline = self._bounded, errand.request.deadline
+        if executor is None or deadline is None:
+            return self._executor.submit(errand)
+        with contextlib.suppress(Full):
+            return executor.try_submit(errand)  # where there is room, nobody has to watch the clock
+        timer, patience = self._sender._timer, StopToken(clock=self.clock)
+        entry = timer.at(deadline, lambda _: patience.set())
+        try:
+            future = executor.options(token=patience).submit(errand)
+        finally:
+            in_time = timer.cancel(entry)
+        if not in_time:  # what was taken all the same is cancelled by the token, or goes on
+            raise CallTimeout(f"action {errand.request.action!r}", seconds)
+        return future
 
     async def aask(self, action: Action, request: Request) -> Outcome:
         """Have a request handled, and wait for it without blocking the event loop; see ``ask()``.
@@ -306,7 +331,7 @@ class PostOffice:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
-            raise _given_up(request, error) from error
+            raise given_up(request, error) from error
         finally:
             errand.give_up()
 
@@ -360,31 +385,9 @@ class _Staffed(Protocol):
 class _Bounded(Protocol):
     """An executor that may be full, as ours, and that need not be waited for in a thread then."""
 
-    def try_submit(self, fn: Callable[[Turn], None], turn: Turn, /) -> Future[None]: ...
-    async def acall(self, fn: Callable[[], Outcome], /) -> Outcome: ...
-
-
-def _outcome(future: Future[Outcome], request: Request) -> Outcome:
-    """Return what a future holds that is done.
-
-    Raises:
-        ActionError: that is no outcome.
-        KeyboardInterrupt: the program's Ctrl-C, where the executor ran the handler in this thread.
-    """
-    try:
-        error = future.exception(0)
-    except CancelledError as cancelled:
-        error = cancelled
-    if error is None:
-        return future.result(0)
-    if isinstance(error, KeyboardInterrupt):
-        raise error
-    raise _given_up(request, error) from error
-
-
-def _given_up(request: Request, error: BaseException) -> ActionError:
-    """Return the error that says that the executor, not the handler, failed."""
-    return ActionError(request.action, f"its executor gave the call up ({describe(error)})")
+    def try_submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+    async def acall(self, fn: Callable[[], T], /) -> T: ...
+    def options(self, *, token: StopToken) -> Executor: ...
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
