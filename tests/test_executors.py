@@ -521,7 +521,8 @@ def test_rebuilds_keep_their_distance(make: Make, clock: VirtualClock, factory: 
 
 
 def test_a_busy_engine_is_not_broken(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """An engine that is full, or gets no thread just now, is asked again later and not replaced."""
+    """An engine that is full, or gets no thread for the call just now, is asked again later and not replaced."""
+    factory.in_process = True  # type: ignore[attr-defined]  # what a factory may say
     executor = make(recreate=0)
     executor.start()
     factory.engines[0].refusals.extend([RuntimeError("can't start new thread"), Full("executor", "inner", 3)])
@@ -530,6 +531,26 @@ def test_a_busy_engine_is_not_broken(make: Make, clock: VirtualClock, factory: F
     factory.engines[0].run()
     assert future.result(PATIENCE) == "1"
     assert executor.stats().rebuilds == 0
+
+
+def test_a_torn_engine(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """An engine outside of this process that got no thread to look after it is replaced, for it will never ask again."""
+
+    class Torn(Engine):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            if len(self.sent) == 1:
+                raise RuntimeError("can't start new thread")
+            return future
+
+    factory.engines.append(Torn())
+    engines: Iterator[Callable[[], Engine]] = iter([lambda: factory.engines[0], factory])
+    executor = make(inner=lambda: next(engines)())
+    future = executor.submit(str, 1)
+    clock.advance(10)
+    factory.engines[1].run()
+    assert future.result(PATIENCE) == "1"
+    assert executor.stats().rebuilds == 1
 
 
 def test_a_main_module_without_a_guard(make: Make, factory: Factory) -> None:

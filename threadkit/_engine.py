@@ -28,7 +28,7 @@ from threadkit._future import Call
 from threadkit._lane import Lane, Terms
 from threadkit._override import override
 from threadkit._pace import Pace
-from threadkit._plant import Engine, Plant, is_busy, is_final
+from threadkit._plant import Engine, Plant, is_final
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
 from threadkit._timer import Timer
@@ -184,7 +184,7 @@ class EngineLane(Lane):
                 raise RuntimeError("the executor is closed")
             self._send(call, engine)
         except RuntimeError as error:
-            if self._closing or is_final(error) or not (self._plant.recreate or is_busy(error)):
+            if self._closing or is_final(error) or not (self._plant.recreate or self._plant.is_busy(error)):
                 self._forget(call)
                 raise
             self._send_later(call, engine, error)

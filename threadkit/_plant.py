@@ -116,6 +116,15 @@ class Plant:
         """
         return isinstance(error, BrokenExecutor) or lost or (error is not None and self._ask(engine, error))
 
+    def is_busy(self, error: BaseException) -> bool:
+        """Tell whether an engine that refuses only lacks room or a thread just now: it is tried again, and not replaced.
+
+        A thread is its workers' only where it runs calls in this process. Any other wants one to look after its
+        workers, and wants it but once: the standard library's process pool that did not get it takes every call from
+        then on, and makes none.
+        """
+        return isinstance(error, Full) or (self.in_process and "can't start new thread" in str(error))
+
     def replace(self, engine: Engine, error: BaseException, *, pause: bool = True) -> None:
         """Make a new engine, unless this one has been replaced, or too many were within a minute. Never raises.
 
@@ -128,7 +137,7 @@ class Plant:
         while self._rebuilt_at and self._rebuilt_at[0] <= now - _WINDOW:
             self._rebuilt_at.popleft()
         count = len(self._rebuilt_at)
-        if engine is not self.current or count >= self.recreate or is_final(error) or is_busy(error):
+        if engine is not self.current or count >= self.recreate or is_final(error) or self.is_busy(error):
             return
         try:
             if pause and count:
@@ -178,11 +187,6 @@ def is_final(error: BaseException) -> bool:
     It exits; or it is a spawned process that is still importing a main module which starts processes unasked.
     """
     return is_at_exit(error) or "bootstrapping phase" in str(error)
-
-
-def is_busy(error: BaseException) -> bool:
-    """Tell whether an engine only lacks room or a thread at the moment: it is tried again, and not replaced."""
-    return isinstance(error, Full) or "can't start new thread" in str(error)
 
 
 def _is_in_process(factory: object, executor: Executor) -> bool:
