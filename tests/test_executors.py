@@ -642,6 +642,58 @@ def test_a_call_that_ends_in_time_is_not_lost(make: Make, clock: VirtualClock, f
     assert executor.stats().rebuilds == 0
 
 
+def test_a_call_that_waits_is_not_lost(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """The time of lost_after begins for a call when the engine has come to it, however long the line before it was."""
+    factory.lost_after, factory.workers = 60.0, 2  # type: ignore[attr-defined]  # what a factory may say
+    executor = make()
+    futures = [executor.submit(str, number) for number in range(4)]
+    engine = factory.engines[0]
+    for future, _ in engine.sent[:2]:
+        future.set_running_or_notify_cancel()
+    clock.advance(50)
+    engine.sent.pop(0)[0].set_result("0")  # so that the third begins
+    clock.advance(10)
+    assert "not ended the call within 60" in str(futures[1].exception(PATIENCE))
+    clock.advance(49)
+    assert not futures[2].done()
+    clock.advance(1)
+    assert futures[2].exception(PATIENCE) is not None
+    assert executor.stats().rebuilds == 1
+
+
+def test_calls_of_an_engine_that_is_given_up(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """The time of all calls of an engine that was replaced runs at once, since nobody may ever begin them."""
+    factory.lost_after, factory.workers = 60.0, 1  # type: ignore[attr-defined]  # what a factory may say
+    executor = make()
+    futures = [executor.submit(str, number) for number in range(20)]
+    clock.advance(60)
+    assert futures[0].done()
+    clock.advance(60)
+    assert all(future.done() for future in futures)
+    assert executor.stats().rebuilds == 1
+
+
+def test_a_call_without_a_watch(factory: Factory, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no thread is to be had to watch over a call that the engine has taken, that is logged; it is made once."""
+
+    class Stingy(VirtualClock):
+        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+            if name.endswith("-watch"):
+                raise RuntimeError("can't start new thread")
+            return super().spawn(target, name)
+
+    factory.lost_after = 60.0  # type: ignore[attr-defined]  # what a factory may say
+    with caplog.at_level(logging.ERROR, "threadkit"):
+        executor = BoundedExecutor(inner=factory, clock=Stingy())
+        future = executor.submit(str, 1)
+    assert "not watched" in caplog.text
+    assert len(factory.engines[0].sent) == 1
+    factory.engines[0].run()
+    assert future.result(PATIENCE) == "1"
+    executor.shutdown()
+    assert executor.stats().rebuilds == 0
+
+
 def test_a_finalizer_inside_the_first_submit(make: Make, clock: VirtualClock, factory: Factory) -> None:
     """A finalizer that strikes while the executor starts may submit to it; the call is made once it has started."""
     futures: list[cf.Future[Any]] = []

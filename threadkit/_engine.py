@@ -31,7 +31,6 @@ from threadkit._pace import Pace
 from threadkit._plant import Engine, Plant, is_final
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
-from threadkit._timer import Timer
 from threadkit.backoff import Retry
 from threadkit.events import CallQuarantined, Event
 
@@ -82,7 +81,6 @@ class EngineLane(Lane):
         ] = []  # put by finalizers inside start(): that thread's own, then the keeper's
         # What the keeper is to send again: the call, the engine that did not make it, and the error.
         self._unsent: deque[tuple[EngineCall[Any], Engine, BaseException]] = deque()
-        self._watch = Timer(clock, f"{name}-watch")
         self._keeper: ThreadPool[Callable[[], object]] = ThreadPool(
             clock, f"{name}-keeper", 1, on_end=lambda: on_end(None)
         )
@@ -116,7 +114,7 @@ class EngineLane(Lane):
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads of ours; the engine's are its own."""
-        watch = self._watch.thread()
+        watch = self._plant.timer.thread()
         return [*self._keeper.threads(), *([watch] if watch else [])]
 
     def rebuilds(self) -> int:
@@ -209,10 +207,9 @@ class EngineLane(Lane):
         inner.add_done_callback(functools.partial(self._settle, call, engine))
         if call.done():
             inner.cancel()  # cancelled before the engine's future could be seen
-        elif (lost_after := self._plant.lost_after) is not None:
-            due = self.clock.monotonic() + lost_after
-            entry = self._watch.at(due, lambda _: self._ask_keeper(functools.partial(self._lose, call, engine, inner)))
-            inner.add_done_callback(lambda _: self._watch.cancel(entry))
+        elif engine.watch is not None:
+            lose = functools.partial(self._lose, call, engine, inner)
+            engine.watch.add(inner, functools.partial(self._ask_keeper, lose))
 
     def _run(self, call: EngineCall[Any]) -> None:
         ident = threading.get_ident()
@@ -347,5 +344,4 @@ class EngineLane(Lane):
             self._keeper.put(item)
 
     def _finish(self) -> None:
-        self._watch.close()
         self._plant.close(wait=True)

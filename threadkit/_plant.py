@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import attrs
 
 from threadkit._clock import Clock, is_at_exit
 from threadkit._errors import Full
+from threadkit._lost import LostWatch
 from threadkit._stop import StopToken
+from threadkit._timer import Timer
 from threadkit.backoff import Retry, RetryState, delay_of
 from threadkit.events import Event, ExecutorRebuilt
 
@@ -29,11 +32,13 @@ class Engine:
     Attributes:
         number: 0 is the first; each rebuild counts one on.
         executor: what runs calls.
+        watch: over its calls, where they may take only so long.
         casualties: one for each call that it broke under.
     """
 
     number: int
     executor: Executor
+    watch: LostWatch | None
     casualties: deque[None] = attrs.Factory(deque[None])
 
 
@@ -70,6 +75,7 @@ class Plant:
         self.workers = _number(getattr(factory, "workers", 0))
         self.in_process = False
         self.lost_after: float | None = getattr(factory, "lost_after", None)
+        self.timer = Timer(clock, f"{name}-watch", lingers=True)  # of those that watch over calls
         self._clock = clock
         self._name = name
         self._factory = factory
@@ -87,9 +93,9 @@ class Plant:
             BaseException: whatever the factory raised.
         """
         executor = self._make()
-        self.current = Engine(0, executor)
         self.workers = self.workers or _number(getattr(executor, "_max_workers", 0))
         self.in_process = _is_in_process(self._factory, executor)
+        self.current = self._engine(0, executor)
 
     def present(self) -> Engine:
         """Return the engine of this moment, once there is one."""
@@ -145,16 +151,19 @@ class Plant:
             if self._token.is_set():
                 return  # shutdown is final
             self._rebuilt_at.append(self._clock.monotonic())
-            self.current = Engine(engine.number + 1, self._make())
+            self.current = self._engine(engine.number + 1, self._make())
         except Exception:
             _logger.exception("the engine of executor %r cannot be replaced", self._name)
             return
+        if engine.watch is not None:
+            engine.watch.retire()
         shut_down(engine.executor, wait=False)
         self.rebuilds += 1
         self._emit(ExecutorRebuilt(component=self._name, error=error, rebuilds=self.rebuilds))
 
     def close(self, *, wait: bool) -> None:
         """Shut the present engine down, if there is one."""
+        self.timer.close()
         if self.current is not None:
             shut_down(self.current.executor, wait=wait)
 
@@ -165,6 +174,12 @@ class Plant:
         except Exception:
             _logger.exception("asking the engine of executor %r whether it is broken failed", self._name)
             return False
+
+    def _engine(self, number: int, executor: Executor) -> Engine:
+        watch = None
+        if self.lost_after is not None:
+            watch = LostWatch(self._clock, self.timer, self.lost_after, self.workers or math.inf)
+        return Engine(number, executor, watch)
 
     def _make(self) -> Executor:
         executor = self._factory()
