@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import threading
+import types
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
 
@@ -19,12 +22,15 @@ class Client:
         self.status = "running"
         self.sent: list[Future[Any]] = []
         self.closed = 0
+        self.is_silent = False
 
     def get_executor(self, *, pure: bool) -> Client:
         assert not pure
         return self
 
-    def nthreads(self) -> dict[str, int]:
+    def nthreads(self, callback_timeout: float | None) -> dict[str, int]:
+        if self.is_silent:
+            raise TimeoutError
         return {"one": 2, "other": 1}
 
     def submit(self, call: Any, *, key: str) -> Future[Any]:
@@ -51,7 +57,7 @@ def test_what_ends_a_process_comes_back() -> None:
 
 def test_outcomes(client: Client) -> None:
     """A result, an error, an exit and a cancellation of the cluster are those of the future."""
-    executor = DaskExecutor(lambda: client)
+    executor = DaskExecutor(lambda: client, 5)
     good, bad, left, lost = (executor.submit(str) for _ in range(4))
     client.sent[0].set_result(1)
     client.sent[1].set_exception(OSError("disk"))
@@ -67,7 +73,7 @@ def test_outcomes(client: Client) -> None:
 
 def test_a_scheduler_that_is_away(client: Client) -> None:
     """While the scheduler is away nothing is taken, and a shutdown cancels what it had."""
-    executor = DaskExecutor(lambda: client)
+    executor = DaskExecutor(lambda: client, 5)
     future = executor.submit(str)
     client.status = "connecting"
     assert executor.is_broken()
@@ -82,7 +88,7 @@ def test_a_scheduler_that_is_away(client: Client) -> None:
 
 def test_shutdown_waits(client: Client) -> None:
     """A shutdown takes nothing more, and waits for what was taken, if it is to."""
-    executor = DaskExecutor(lambda: client)
+    executor = DaskExecutor(lambda: client, 5)
     future = executor.submit(str)
     executor.shutdown(wait=False)
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -101,7 +107,34 @@ def test_no_connection() -> None:
         raise OSError("no scheduler")
 
     with pytest.raises(OSError, match="no scheduler"):
-        DaskExecutor(connect)
+        DaskExecutor(connect, 5)
+
+
+def test_a_scheduler_that_falls_silent(client: Client) -> None:
+    """Where the scheduler does not say what workers it has the error goes to whoever asked; the client is closed."""
+    client.is_silent = True
+    closed = threading.Event()
+    client.close = lambda timeout: closed.set()  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        DaskExecutor(lambda: client, 5)
+    assert closed.wait(PATIENCE)
+
+
+def test_a_client_that_cannot_be_closed(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """The thread of a client's loop is ended also where closing the client fails, which is logged."""
+    stopped: list[bool] = []
+
+    def fail(timeout: float) -> None:
+        raise TimeoutError("no answer")
+
+    client.close = fail  # type: ignore[method-assign]
+    client._loop_runner = types.SimpleNamespace(  # type: ignore[attr-defined]  # Dask's own
+        is_started=lambda: True, stop=lambda: stopped.append(True)
+    )
+    with caplog.at_level(logging.INFO, "threadkit"), DaskExecutor(lambda: client, 5):
+        pass
+    assert stopped == [True]
+    assert "no answer" in caplog.text
 
 
 @pytest.mark.parametrize("is_started", [True, False])
@@ -117,6 +150,6 @@ def test_the_loop_of_a_client(client: Client, is_started: bool) -> None:
             stopped.append(True)
 
     client._loop_runner = Runner()  # type: ignore[attr-defined]  # Dask's own
-    with DaskExecutor(lambda: client):
+    with DaskExecutor(lambda: client, 5):
         pass
     assert stopped == [True] * is_started

@@ -16,6 +16,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -34,6 +35,8 @@ T = TypeVar("T")
 
 _CLOSING = 5.0  # seconds that closing the connection may take
 
+_logger = logging.getLogger("threadkit")
+
 
 @attrs.frozen
 class _Raised:
@@ -50,8 +53,12 @@ def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return _Raised(error)
 
 
-def end_loop(client: Any) -> None:
-    """End the thread of a client's event loop. One that could not connect, or has given up, leaves it behind."""
+def leave(client: Any) -> None:
+    """Close a client, and end the thread of its event loop, which one that could not connect leaves behind."""
+    try:
+        client.close(timeout=_CLOSING)
+    except Exception as error:  # the scheduler is silent; nothing is lost by not saying goodbye
+        _logger.info("a Dask client was not closed properly: %r", error)
     with contextlib.suppress(Exception):  # there is no public way: where this one has gone, perhaps the fault has, too
         if client._loop_runner.is_started():
             client._loop_runner.stop()
@@ -62,18 +69,21 @@ class DaskExecutor(Executor):
 
     Args:
         connect: returns a ``distributed.Client``, which belongs to the executor from then on.
+        timeout: seconds that the scheduler has for its first answer.
     """
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    def __init__(self, connect: Callable[[], Any], timeout: float | None) -> None:
         self._settler: ThreadPool[Callable[[], object]] = ThreadPool(SYSTEM_CLOCK, "dask-settler", 1)
         self._settler.start()
+        self._client: Any = None
         try:
             self._client = connect()
+            # At this moment; workers come and go.
+            self._max_workers: int = sum(self._client.nthreads(callback_timeout=timeout).values())
         except BaseException:
-            self._settler.close()
+            self._settler.put(self._leave)
             raise
         self._cluster = self._client.get_executor(pure=False)
-        self._max_workers: int = sum(self._client.nthreads().values())  # at this moment; workers come and go
         # Guards the two below. No user code runs under it, and nobody waits. Reentrant for finalizers.
         self._lock = threading.RLock()
         self._pending: dict[Future[Any], None] = {}
@@ -156,5 +166,5 @@ class DaskExecutor(Executor):
 
     def _leave(self) -> None:
         self._settler.close()
-        self._client.close(timeout=_CLOSING)
-        end_loop(self._client)
+        if self._client is not None:  # it could be made
+            leave(self._client)

@@ -6,6 +6,8 @@ The functions are built-ins, since the workers have to find them.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,7 +23,7 @@ pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 from cluster import Cluster, running_cluster
 
-from threadkit import BoundedExecutor, Retry, backoff, events, executors
+from threadkit import BoundedExecutor, ComponentState, Retry, backoff, events, executors
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -112,6 +114,54 @@ def test_nobody_there() -> None:
     executor = BoundedExecutor(inner=executors.dask("tcp://127.0.0.1:9", connect_timeout=0.5))
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
         executor.submit(pow, 2, 10)
+
+
+def test_a_silent_scheduler() -> None:
+    """Connecting to what takes connections and never says a word is given up when connect_timeout is over."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        executor = BoundedExecutor(inner=executors.dask(address, connect_timeout=1))
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=f"no Dask scheduler answers at {address} within 1 s"):
+            executor.submit(pow, 2, 10)
+        assert time.monotonic() - began < PATIENCE / 2
+
+
+def test_shutdown_while_connecting() -> None:
+    """A shutdown that comes while somebody waits for a connection ends with that connection's time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        executor = BoundedExecutor(inner=executors.dask(address, connect_timeout=2))
+        refusals: list[Exception] = []
+
+        def submit() -> None:
+            try:
+                executor.submit(pow, 2, 10)
+            except OSError as error:
+                refusals.append(error)
+
+        submitting = threading.Thread(target=submit)
+        submitting.start()
+        connection, _ = silent.accept()
+        with connection:
+            began = time.monotonic()
+            executor.shutdown()
+            assert time.monotonic() - began < PATIENCE / 2
+            submitting.join(PATIENCE)
+        assert [type(error) for error in refusals] == [TimeoutError]
+
+
+def test_a_frozen_scheduler(mortal: Cluster) -> None:
+    """A call that a scheduler which was stopped does not end is lost in time, and a shutdown does not wait for it."""
+    mortal.wait_for_workers()
+    inner = executors.dask(mortal.address, connect_timeout=1, lost_after=3)
+    executor = BoundedExecutor(inner=inner)
+    assert executor.submit(pow, 2, 10).result(PATIENCE) == 1024
+    mortal.scheduler.send_signal(signal.SIGSTOP)
+    future = executor.submit(pow, 2, 11)
+    assert isinstance(future.exception(PATIENCE), BrokenExecutor)
+    executor.shutdown(timeout=PATIENCE)
+    assert executor.state is ComponentState.STOPPED
 
 
 def test_a_killed_worker(mortal: Cluster) -> None:
