@@ -534,7 +534,7 @@ def test_a_busy_engine_is_not_broken(make: Make, clock: VirtualClock, factory: F
 
 
 def test_a_torn_engine(make: Make, clock: VirtualClock, factory: Factory) -> None:
-    """An engine outside of this process that got no thread to look after it is replaced, for it will never ask again."""
+    """An engine of other processes that got no thread to look after them is replaced: it will never ask again."""
 
     class Torn(Engine):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
@@ -543,12 +543,12 @@ def test_a_torn_engine(make: Make, clock: VirtualClock, factory: Factory) -> Non
                 raise RuntimeError("can't start new thread")
             return future
 
-    factory.engines.append(Torn())
-    engines: Iterator[Callable[[], Engine]] = iter([lambda: factory.engines[0], factory])
-    executor = make(inner=lambda: next(engines)())
+    executor = make(inner=Torn)
+    executor.start()
+    executor._lane._plant._factory = factory  # type: ignore[union-attr]  # it runs
     future = executor.submit(str, 1)
     clock.advance(10)
-    factory.engines[1].run()
+    factory.engines[0].run()
     assert future.result(PATIENCE) == "1"
     assert executor.stats().rebuilds == 1
 
@@ -659,6 +659,47 @@ def test_a_call_that_waits_is_not_lost(make: Make, clock: VirtualClock, factory:
     clock.advance(1)
     assert futures[2].exception(PATIENCE) is not None
     assert executor.stats().rebuilds == 1
+
+
+def test_a_replaced_engine_is_killed(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """Where the factory knows how to end what an engine is at, that is done when the engine is replaced."""
+    killed: list[cf.Executor] = []
+    factory.kill = killed.append  # type: ignore[attr-defined]  # what a factory may say
+    executor = make()
+    executor.submit(str)
+    factory.engines[0].die()
+    clock.settle()
+    assert killed == factory.engines[:1]
+    executor.shutdown()
+    assert killed == factory.engines[:1]
+    assert factory.engines[1].shut_down == [True]
+
+
+def test_an_engine_that_cannot_be_killed(
+    make: Make, clock: VirtualClock, factory: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What killing an engine raises is logged, and it is shut down and replaced nevertheless."""
+    factory.kill = lambda executor: 1 / 0  # type: ignore[attr-defined]  # what a factory may say
+    executor = make()
+    executor.submit(str)
+    with caplog.at_level(logging.ERROR, "threadkit"):
+        factory.engines[0].die()
+        clock.settle()
+    assert "killing" in caplog.text
+    assert factory.engines[0].shut_down == [False]
+    assert executor.stats().rebuilds == 1
+
+
+def test_the_end_of_an_engine_that_has_lost_a_call(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A shutdown does not wait for an engine that is not replaced, and is still at a call that was given up."""
+    factory.lost_after = 60.0  # type: ignore[attr-defined]  # what a factory may say
+    executor = make(recreate=0)
+    future = executor.submit(str)
+    factory.engines[0].begin()
+    clock.advance(60)
+    assert isinstance(future.exception(PATIENCE), cf.BrokenExecutor)
+    executor.shutdown()
+    assert factory.engines[0].shut_down == [False]
 
 
 def test_calls_of_an_engine_that_is_given_up(make: Make, clock: VirtualClock, factory: Factory) -> None:

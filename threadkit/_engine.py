@@ -273,8 +273,9 @@ class EngineLane(Lane):
             return
         call.lost = error = BrokenExecutor(f"the engine has not ended the call within {self._plant.lost_after} s")
         if not inner.cancel():  # else it has been settled just now
+            engine.lost.append(None)
+            call.abandon(error)  # first: a killed engine settles what it is at, and this is not made again
             self._plant.replace(engine, error)
-            call.abandon(error)
             self._release(call)
 
     def _send_later(self, call: EngineCall[Any], engine: Engine, error: BaseException) -> None:

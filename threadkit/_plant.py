@@ -34,19 +34,21 @@ class Engine:
         executor: what runs calls.
         watch: over its calls, where they may take only so long.
         casualties: one for each call that it broke under.
+        lost: one for each call that it may still be at though it was given up.
     """
 
     number: int
     executor: Executor
     watch: LostWatch | None
     casualties: deque[None] = attrs.Factory(deque[None])
+    lost: deque[None] = attrs.Factory(deque[None])
 
 
 class Plant:
     """Makes engines, one at a time. One thread alone, the lane's keeper, replaces them, so it takes no lock.
 
-    What the factory says about its engines is believed: ``workers``, ``in_process``, ``is_broken``, ``lost_after``; see
-    ``executors.Factory``. One that says nothing is judged by the class of what it makes.
+    What the factory says about its engines is believed: ``workers``, ``in_process``, ``is_broken``, ``lost_after``,
+    ``kill``; see ``executors.Factory``. One that says nothing is judged by the class of what it makes.
 
     Args:
         clock: what the minute is measured with.
@@ -83,6 +85,7 @@ class Plant:
         self._token = token
         self._emit = emit
         self._is_broken: Callable[[Executor, BaseException | None], bool] | None = getattr(factory, "is_broken", None)
+        self._kill: Callable[[Executor], object] | None = getattr(factory, "kill", None)
         self._rebuilt_at: deque[float] = deque()
 
     def open(self) -> None:
@@ -123,7 +126,7 @@ class Plant:
         return isinstance(error, BrokenExecutor) or lost or (error is not None and self._ask(engine, error))
 
     def is_busy(self, error: BaseException) -> bool:
-        """Tell whether an engine that refuses only lacks room or a thread just now: it is tried again, and not replaced.
+        """Tell whether an engine that refuses only lacks room or a thread just now: it is asked again, not replaced.
 
         A thread is its workers' only where it runs calls in this process. Any other wants one to look after its
         workers, and wants it but once: the standard library's process pool that did not get it takes every call from
@@ -157,15 +160,28 @@ class Plant:
             return
         if engine.watch is not None:
             engine.watch.retire()
-        shut_down(engine.executor, wait=False)
+        self._give_up(engine)
         self.rebuilds += 1
         self._emit(ExecutorRebuilt(component=self._name, error=error, rebuilds=self.rebuilds))
 
     def close(self, *, wait: bool) -> None:
         """Shut the present engine down, if there is one."""
         self.timer.close()
-        if self.current is not None:
+        if self.current is None:
+            return
+        if self.current.lost:
+            self._give_up(self.current)  # to wait for it would be to wait for these
+        else:
             shut_down(self.current.executor, wait=wait)
+
+    def _give_up(self, engine: Engine) -> None:
+        """End an engine, and what it is at, where its factory knows how: its processes would keep this one alive."""
+        if self._kill is not None:
+            try:
+                self._kill(engine.executor)
+            except Exception:
+                _logger.exception("killing %r failed", engine.executor)
+        shut_down(engine.executor, wait=False)
 
     def _ask(self, engine: Engine, error: BaseException | None) -> bool:
         """Return whether the engine says that it is broken."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import attrs
 
 from threadkit import _arguments
-from threadkit._dask import DaskExecutor, end_loop
+from threadkit._dask import DaskExecutor, leave
 from threadkit._executor import BoundedExecutor
 from threadkit._lane import processors
 
@@ -39,6 +39,8 @@ class Factory:
         is_broken: asked with the executor and None before each call, and with the error of each call that fails: True
             has the executor replaced. ``BrokenExecutor`` always means that.
         lost_after: seconds after which an executor that has not ended a call is taken for broken; None is never.
+        kill: called with an executor that is given up, before its ``shutdown()``, to end what it is at; None lets that
+            go on.
 
     Example:
         >>> factory = threads(4)
@@ -55,6 +57,7 @@ class Factory:
     own_threads: int | None = None
     is_broken: Callable[[Executor, BaseException | None], bool] | None = None
     lost_after: float | None = None
+    kill: Callable[[Executor], object] | None = None
 
     def __call__(self) -> Executor:
         """Make an executor."""
@@ -100,8 +103,8 @@ def processes(
             a program that has threads had better not use it. Where the system has no "forkserver", "spawn" is used.
         initializer: called first in each process.
         initargs: its arguments.
-        lost_after: seconds after which a call that has not ended has failed, and its pool is replaced; its process may
-            go on. None is never.
+        lost_after: seconds that a call may take, not counting the time it waits for a process. Then it has failed, and
+            its pool is killed and replaced, as if a process had died. None is for ever.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -116,7 +119,9 @@ def processes(
     if initializer is not None:
         _arguments.function(initializer, "initializer")
     make = functools.partial(_make_processes, workers, start_method, initializer, initargs)
-    return Factory(make, workers, in_process=False, lost_after=_arguments.timeout(lost_after, "lost_after"))
+    return Factory(
+        make, workers, in_process=False, lost_after=_arguments.timeout(lost_after, "lost_after"), kill=_kill_processes
+    )
 
 
 def loky(
@@ -134,8 +139,8 @@ def loky(
         max_workers: how many; None is the number of processors.
         initializer: called first in each process.
         initargs: its arguments.
-        lost_after: seconds after which a call that has not ended has failed, and its pool is replaced; its process may
-            go on. None is never.
+        lost_after: seconds that a call may take, not counting the time it waits for a process. Then it has failed, and
+            its pool is killed and replaced, as if a process had died. None is for ever.
 
     Raises:
         ImportError: the package is not installed.
@@ -152,7 +157,7 @@ def loky(
     seconds = _arguments.timeout(lost_after, "lost_after")
     _require("loky", "loky")
     make = functools.partial(_make_loky, workers, initializer, initargs)
-    return Factory(make, workers, in_process=False, lost_after=seconds)
+    return Factory(make, workers, in_process=False, lost_after=seconds, kill=_kill_loky)
 
 
 def dask(
@@ -171,9 +176,10 @@ def dask(
         address: the scheduler's, such as "tcp://10.0.0.1:8786"; or a function that returns a ``distributed.Client``,
             for what needs more than an address; or None, which starts processes on this machine. Their scheduler is
             a part of this program, so shut the executor down before the program ends.
-        connect_timeout: seconds that connecting to the scheduler may take.
-        lost_after: seconds after which a call that has not ended has failed, and the connection is replaced; None is
-            never.
+        connect_timeout: seconds that connecting to the scheduler may take; those of a function are its own business.
+        lost_after: seconds that a call may take, not counting the time it waits for one of the threads that the
+            cluster's workers had when it was connected. Then it has failed, and the connection is replaced. None is for
+            ever.
 
     Raises:
         ImportError: the package is not installed.
@@ -189,9 +195,8 @@ def dask(
     timeout = _arguments.timeout(connect_timeout, "connect_timeout")
     seconds = _arguments.timeout(lost_after, "lost_after")
     _require("distributed", "dask")
-    make = functools.partial(
-        DaskExecutor, address if callable(address) else functools.partial(_connect, address, timeout)
-    )
+    connect = address if callable(address) else functools.partial(_connect, address, timeout)
+    make = functools.partial(DaskExecutor, connect, timeout)
     return Factory(make, 0, in_process=False, is_broken=_is_away, lost_after=seconds)
 
 
@@ -211,10 +216,16 @@ def _connect(address: str | None, timeout: float | None) -> Any:
     # Not the default client of this program, which is the user's to choose. A local cluster shows no page.
     local = {"host": "127.0.0.1", "dashboard_address": None} if address is None else {}
     client = module.Client.__new__(module.Client)
+    if address is not None:
+        # The client's own time-out does not count while it waits for a greeting, for which there is none at all: a
+        # scheduler that is stopped, or whose machine is overloaded, takes connections and never says a word.
+        client.start = functools.partial(client.start, callback_timeout=timeout)
     try:
         client.__init__(address, timeout=timeout, set_as_default=False, **local)
-    except BaseException:
-        end_loop(client)
+    except BaseException as error:
+        leave(client)
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"no Dask scheduler answers at {address} within {timeout:g} s") from error
         raise
     return client
 
@@ -233,6 +244,23 @@ def _make_processes(
         start_method = "spawn"  # Windows has nothing else
     context = multiprocessing.get_context(start_method)
     return ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=initargs)
+
+
+def _processes_of(executor: Executor) -> list[Any]:
+    """Return the processes of a pool, for which the standard library's, before Python 3.14, and loky's have no way."""
+    processes: dict[int, Any] | None = getattr(executor, "_processes", None)  # None after its shutdown
+    return list((processes or {}).copy().values())  # copied in one step, for the pool's own thread changes it
+
+
+def _kill_processes(executor: Executor) -> None:
+    for process in _processes_of(executor):
+        process.kill()
+
+
+def _kill_loky(executor: Executor) -> None:
+    module: Any = importlib.import_module("loky.backend.utils")
+    for process in _processes_of(executor):
+        module.kill_process_tree(process)
 
 
 def _workers(max_workers: int | None, default: int) -> int:

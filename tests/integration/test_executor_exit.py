@@ -305,3 +305,51 @@ def test_ctrl_c_in_a_blocked_submit(tmp_path: Path) -> None:
         tmp_path,
     )
     assert (status, errors, lines) == (0, "", ["interrupted"] * 4)
+
+
+@pytest.mark.parametrize("recreate", [0, 3])
+@pytest.mark.parametrize("pool", ["processes", "loky"])
+def test_a_lost_call_holds_nothing_up(pool: str, recreate: int, tmp_path: Path) -> None:
+    """A call that was given up delays neither shutdown() nor the end of the program: its process is killed."""
+    if pool == "loky":
+        pytest.importorskip("loky", reason="the extra loky is not installed")
+    status, lines, errors = run(
+        f"""
+        import time
+        from threadkit import BoundedExecutor, executors
+
+        if __name__ == "__main__":
+            executor = BoundedExecutor(inner=executors.{pool}(1, lost_after=2), recreate={recreate})
+            lost = executor.submit(time.sleep, {10 * PATIENCE})
+            print(type(lost.exception()).__name__)
+            executor.shutdown()
+            print(executor.state.value)
+        """,
+        tmp_path,
+    )
+    assert (status, lines) == (0, ["BrokenExecutor", "stopped"]), errors
+
+
+def test_a_pool_that_gets_no_thread_for_itself(tmp_path: Path) -> None:
+    """A process pool that could not make its manager's thread is replaced; the call is made, and the program ends."""
+    status, lines, errors = run(
+        """
+        from concurrent.futures import process
+        from threadkit import BoundedExecutor, executors
+
+        start, failures = process._ExecutorManagerThread.start, [RuntimeError("can't start new thread")]
+
+        def start_later(thread):
+            if failures:
+                raise failures.pop()
+            start(thread)
+
+        if __name__ == "__main__":
+            process._ExecutorManagerThread.start = start_later
+            with BoundedExecutor(inner=executors.processes(1)) as executor:
+                print(executor.submit(abs, -1).result())
+            print(executor.stats().rebuilds)
+        """,
+        tmp_path,
+    )
+    assert (status, lines) == (0, ["1", "1"]), errors
