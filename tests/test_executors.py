@@ -371,6 +371,27 @@ def test_its_own_worker_would_block(make: Make) -> None:
         executor.submit(lambda: executor.submit(str)).result(PATIENCE)
 
 
+def test_shutdown_by_its_own_worker(make: Make) -> None:
+    """A call on an engine of this process that shuts its own executor down does not wait for itself."""
+    executor = make(inner=lambda: cf.ThreadPoolExecutor(1))
+    executor.submit(executor.shutdown).result(PATIENCE)
+    assert executor.join(PATIENCE)
+    assert executor.state is ComponentState.STOPPED
+
+
+def test_threads_of_an_engine(make: Make) -> None:
+    """The threads of an engine of this process are the executor's while they run its calls."""
+    blocker = Blocker()
+    executor = make(inner=lambda: cf.ThreadPoolExecutor(1, "borrowed"))
+    future = executor.submit(blocker)
+    blocker.wait_until_called()
+    assert [thread.name for thread in executor.threads() if thread.name.startswith("borrowed")] == ["borrowed_0"]
+    blocker.let_go()
+    future.result(PATIENCE)
+    executor.shutdown()
+    assert executor.threads() == []
+
+
 def test_an_engine_that_takes_a_call_and_refuses_it(make: Make, clock: VirtualClock) -> None:
     """A call that a thread pool has queued although its submit() raised is sent again, and runs once."""
     ran: list[int] = []

@@ -75,7 +75,7 @@ class EngineLane(Lane):
         self._closing = False  # written once
         # The calls that have a permit. Whoever pops one gives its permit back: a single step on a dict, atomic.
         self._in_flight: dict[EngineCall[Any], None] = {}
-        self._idents: dict[int, None] = {}  # of the engine's threads that are running a call
+        self._workers: dict[int, threading.Thread] = {}  # the engine's threads that are running a call, by ident
         self._early: list[
             EngineCall[Any]
         ] = []  # put by finalizers inside start(): that thread's own, then the keeper's
@@ -113,9 +113,9 @@ class EngineLane(Lane):
             self._ask_keeper(self._send_early)
 
     def threads(self) -> list[threading.Thread]:
-        """Return the threads of ours; the engine's are its own."""
+        """Return the threads of ours, and those of the engine while they run a call of ours; else they are its own."""
         watch = self._plant.timer.thread()
-        return [*self._keeper.threads(), *([watch] if watch else [])]
+        return [*self._keeper.threads(), *([watch] if watch else []), *self._workers.copy().values()]
 
     def rebuilds(self) -> int:
         """Return how often the engine was replaced."""
@@ -163,7 +163,7 @@ class EngineLane(Lane):
 
     def is_worker(self) -> bool:
         """Tell whether this thread is running a call of ours."""
-        return threading.get_ident() in self._idents
+        return threading.get_ident() in self._workers
 
     def close(self) -> None:
         """Take nothing more; end after the last call. Lock-free: callable from a signal handler."""
@@ -213,11 +213,11 @@ class EngineLane(Lane):
 
     def _run(self, call: EngineCall[Any]) -> None:
         ident = threading.get_ident()
-        self._idents[ident] = None
+        self._workers[ident] = threading.current_thread()
         try:
             call()
         finally:
-            self._idents.pop(ident, None)
+            self._workers.pop(ident, None)
 
     def _settle(self, call: EngineCall[Any], engine: Engine, inner: StandardFuture[Any]) -> None:
         """The engine has done with a call, one way or another."""
