@@ -262,6 +262,38 @@ def test_drop_oldest_passes_one_that_is_being_cancelled(make: Make, blocker: Blo
     assert executor.stats().pending == 0
 
 
+@pytest.mark.parametrize("on_full", ["block", "reject", "caller_runs", "drop_oldest"])
+def test_a_full_executor_that_has_been_stopped(make: Make, blocker: Blocker, on_full: str) -> None:
+    """After a stop a full executor refuses with Closed, whatever its policy: it runs nothing here and drops nothing."""
+    executor, futures = full(make, blocker, on_full=on_full)
+    executor.shutdown(wait=False)
+    ran: list[int] = []
+    with pytest.raises(Closed):
+        executor.submit(ran.append, 1)
+    with pytest.raises(Closed):
+        asyncio.run(executor.acall(ran.append, 2))
+    blocker.let_go()
+    assert [future.result(PATIENCE) for future in futures] == ["let go", "0", "1"]
+    assert not ran
+    assert executor.stats().dropped == 0
+
+
+@pytest.mark.parametrize("on_full", ["block", "reject", "caller_runs", "drop_oldest"])
+def test_a_cancelled_call_to_a_full_executor(make: Make, blocker: Blocker, on_full: str) -> None:
+    """A call whose token is set already comes back cancelled from a full executor: it is not run, and drops nothing."""
+    executor, futures = full(make, blocker, on_full=on_full)
+    token = StopToken()
+    token.set()
+    ran: list[int] = []
+    assert executor.options(token=token).submit(ran.append, 1).cancelled()
+    with pytest.raises(cf.CancelledError):
+        asyncio.run(executor.options(token=token).acall(ran.append, 2))
+    blocker.let_go()
+    assert [future.result(PATIENCE) for future in futures] == ["let go", "0", "1"]
+    assert not ran
+    assert executor.stats().submitted == len(futures)
+
+
 def test_try_submit(make: Make, blocker: Blocker) -> None:
     """try_submit() never waits: it takes the call or raises Full, whatever the policy."""
     executor, futures = full(make, blocker)

@@ -88,6 +88,9 @@ class Intake:
         """
         deadline = deadline_after(self.clock, terms.timeout)
         if not self._permits.take_now():
+            self._refuse_if_over()  # first: what is refused must be run by nobody, and drop nobody
+            if self._is_cancelled(terms):
+                return self._stillborn(fn, args, kwargs)
             if self._on_full == "caller_runs":
                 return self._lane.run_here(_arguments.function(fn, "fn"), args, kwargs)
             if self._on_full == "block":
@@ -125,6 +128,9 @@ class Intake:
         """
         deadline = deadline_after(self.clock, terms.timeout)
         if not self._permits.take_now():
+            self._refuse_if_over()
+            if self._is_cancelled(terms):
+                return await self._stillborn(fn, args, kwargs).on_loop()
             if self._on_full in {"block", "caller_runs"}:  # run by its caller, a call would block the loop
                 with self._woken_by(terms.token), self._woken_at(deadline):
                     has_room = await self._permits.take_on_loop(self._has_given_up(terms, deadline))
@@ -171,7 +177,6 @@ class Intake:
             raise
 
     def _refuse_to_block(self) -> None:
-        self._refuse_if_over()
         if self._lane.is_worker():
             raise WouldBlock("submit()", f"a worker of executor {self._name!r}, which is full", "try_submit()")
         if is_on_event_loop():
