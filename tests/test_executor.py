@@ -14,6 +14,7 @@ import math
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -39,6 +40,7 @@ from threadkit import (
     executors,
 )
 from threadkit._future import Call, TimedCall
+from threadkit._lane import PoolLane
 from threadkit.testing import VirtualClock
 
 Make = Callable[..., BoundedExecutor]
@@ -149,6 +151,70 @@ def test_cancelling_makes_room_at_once(make: Make, blocker: Blocker) -> None:
     assert late.result(PATIENCE) == "late"
     with pytest.raises(cf.CancelledError):
         futures[1].result(PATIENCE)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("inner", [None, lambda: cf.ThreadPoolExecutor(1)])
+def test_an_interrupt_as_a_call_is_handed_on(
+    make: Make, inner: Callable[[], cf.Executor] | None, *, begun: bool
+) -> None:
+    """However far a call had got when Ctrl-C ended its submit(), its permit comes back once, and it leaves the line."""
+    executor = make(inner=inner, max_pending=math.inf) if inner else make(1, max_pending=1)
+    first, second = Blocker(), Blocker()
+    executor.start()
+    lane = executor._lane
+    if not begun:
+        executor.submit(first)
+        first.wait_until_called()
+    put = lane.put
+
+    def struck(call: Any) -> None:
+        put(call)
+        if begun:
+            second.wait_until_called()
+        raise KeyboardInterrupt
+
+    lane.put = struck  # type: ignore[assignment, method-assign]  # what Ctrl-C does, made certain
+    taken = executor.work_left()
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(second)
+    assert executor.work_left() == taken + begun
+    if isinstance(lane, PoolLane):
+        assert lane._pool.waiting() == []
+    first.let_go()
+    second.let_go()
+    executor.shutdown(timeout=PATIENCE)
+    assert executor.work_left() == 0
+    assert executor.stats().submitted == 1
+
+
+def test_an_interrupt_as_a_permit_is_taken(make: Make) -> None:
+    """A permit that Ctrl-C strikes out of a submitter's hand goes back, and so does one whose call was not made yet."""
+
+    class Struck(deque[None]):
+        def popleft(self) -> None:
+            super().popleft()
+            raise KeyboardInterrupt
+
+    executor = make(1, max_pending=0, on_full="reject")
+    executor.submit(abs, -1).result(PATIENCE)
+    permits, lane = executor._lane.permits, executor._lane
+    tokens, permits._tokens = permits._tokens, Struck(permits._tokens)
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(abs, -1)
+    tokens.clear()
+    tokens.extend(permits._tokens)
+    permits._tokens = tokens
+    new_call = lane.new_call
+
+    def strike(*_: object) -> Call[Any]:
+        raise KeyboardInterrupt
+
+    lane.new_call = strike  # type: ignore[assignment, method-assign]  # what Ctrl-C does, made certain
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(abs, -1)
+    lane.new_call = new_call  # type: ignore[method-assign]  # as it was
+    assert executor.submit(abs, -2).result(PATIENCE) == 2
 
 
 def test_a_refused_function_takes_no_room(make: Make) -> None:

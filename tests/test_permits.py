@@ -10,6 +10,7 @@ import pytest
 from helpers import Background
 
 from threadkit._permits import Permits
+from threadkit._waiting import Bell
 from threadkit.testing import VirtualClock
 
 
@@ -107,6 +108,21 @@ def test_all_who_wait_get_one(clock: VirtualClock) -> None:
     permits._tokens.extend([None] * 3)
     permits._bell.ring()
     assert all(waiter.result() for waiter in waiters)
+
+
+def test_an_interrupt_of_one_who_waited(clock: VirtualClock) -> None:
+    """A permit goes back where Ctrl-C strikes one who waited for it, just as he has got it."""
+
+    class Struck(Bell):
+        def ring(self) -> bool:
+            self.ring = super().ring  # type: ignore[method-assign]  # once
+            raise KeyboardInterrupt
+
+    permits = Permits(clock, 2)
+    permits._bell = Struck(clock)
+    with pytest.raises(KeyboardInterrupt):
+        permits.take(None, lambda: False)  # the next one is there, so it is passed on
+    assert permits.taken() == 0
 
 
 def test_who_is_woken_in_vain_waits_on(clock: VirtualClock) -> None:

@@ -152,6 +152,10 @@ class EngineLane(Lane):
         if inner is None or inner.cancel():
             self._release(call)  # else it runs on, and keeps its place until the engine has done with it
 
+    @override
+    def refused(self, call: Call[Any], /) -> None:
+        self._release(call)
+
     def drop_oldest(self) -> bool:
         """Cancel the call that has waited longest; return False where none waits."""
         return any(not call.done() and call.cancel() for call in self._in_flight.copy())
@@ -183,12 +187,8 @@ class EngineLane(Lane):
             self._send(call, engine)
         except RuntimeError as error:
             if self._closing or is_final(error) or not (self._plant.recreate or self._plant.is_busy(error)):
-                self._forget(call)
                 raise
             self._send_later(call, engine, error)
-        except BaseException:
-            self._forget(call)
-            raise
 
     def _send(self, call: EngineCall[Any], engine: Engine) -> None:
         self._plant.check(engine)
@@ -323,11 +323,6 @@ class EngineLane(Lane):
                 raise error
             call.wait(deadline_after(self.clock, delay))
         return None if call.done() else self._plant.present()
-
-    def _forget(self, call: EngineCall[Any]) -> None:
-        """A call was not accepted: its permit is the submitter's again."""
-        self._in_flight.pop(call, None)
-        self._end_if_idle()
 
     def _release(self, call: Call[Any]) -> None:
         if self._in_flight.pop(call, self) is None:  # type: ignore[call-overload]  # self stands for "not there"

@@ -230,10 +230,15 @@ class Call(StandardFuture[T]):
         """Finish a call that waits with an error; return False where it was begun or done."""
         return self._withdraw(FINISHED, None, error)
 
-    def unsubmit(self) -> None:
-        """Cancel a call that could not be handed on; its lane is not told."""
+    def unsubmit(self) -> bool:
+        """Cancel a call that could not be handed on, without telling its lane; return False where it was begun."""
+        with self._join().lock:
+            if not self._claim():
+                return False
+            self._settle(CANCELLED_AND_NOTIFIED, None, None)
         self._lane = _NOBODY
-        self.cancel()
+        self._tell()
+        return True
 
     async def on_loop(self) -> T:
         """Wait for the result on an event loop; where that is cancelled, cancel the call."""

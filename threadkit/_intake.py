@@ -27,6 +27,8 @@ Arguments = tuple[Any, ...]
 Keywords = Mapping[str, Any]
 
 
+_Otherwise = Callable[[Callable[..., Any], Arguments, Keywords, Terms, float | None], Call[Any]]
+
 _PLAIN = Terms()
 
 
@@ -41,6 +43,7 @@ class _Lane(Protocol):
     def put(self) -> Callable[[Any], None]: ...
     def new_call(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms) -> Call[Any]: ...
     def run_here(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords) -> Call[Any]: ...
+    def refused(self, call: Any, /) -> None: ...
     def drop_oldest(self) -> bool: ...
     def is_worker(self) -> bool: ...
 
@@ -86,24 +89,7 @@ class Intake:
             Full: there is no room, or was none in time.
             WouldBlock: there is no room, and this thread must not wait for it.
         """
-        deadline = deadline_after(self.clock, terms.timeout)
-        if not self._permits.take_now():
-            self._refuse_if_over()  # first: what is refused must be run by nobody, and drop nobody
-            if self._is_cancelled(terms):
-                return self._stillborn(fn, args, kwargs)
-            if self._on_full == "caller_runs":
-                return self._lane.run_here(_arguments.function(fn, "fn"), args, kwargs)
-            if self._on_full == "block":
-                self._refuse_to_block()
-                with self._woken_by(terms.token):
-                    has_room = self._permits.take(deadline, self._has_given_up(terms))
-                if not has_room and self._is_cancelled(terms):
-                    return self._stillborn(fn, args, kwargs)
-            else:
-                has_room = self._on_full == "drop_oldest" and self._drop()
-            if not has_room:
-                self._reject(self._on_full)
-        return self._enter(fn, args, kwargs, terms, deadline)
+        return self._take(fn, args, kwargs, terms, deadline_after(self.clock, terms.timeout), self._make_room)
 
     def try_submit(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms = _PLAIN) -> Call[Any]:
         """Take a call if there is room.
@@ -112,12 +98,7 @@ class Intake:
             Closed: nothing more is taken.
             Full: there is no room.
         """
-        deadline = deadline_after(self.clock, terms.timeout)
-        if not self._permits.take_now():
-            self._refuse_if_over()
-            self.rejected.up()
-            raise Full("executor", self._name, self._limit)
-        return self._enter(fn, args, kwargs, terms, deadline)
+        return self._take(fn, args, kwargs, terms, deadline_after(self.clock, terms.timeout), self._have_no_room)
 
     async def acall(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms = _PLAIN) -> Any:
         """Take a call, wait for it, and return its result, all without blocking the event loop.
@@ -140,27 +121,66 @@ class Intake:
                 has_room = self._on_full == "drop_oldest" and self._drop()
             if not has_room:
                 self._reject(self._on_full)
-        return await self._enter(fn, args, kwargs, terms, deadline).on_loop()
+        return await self._take(fn, args, kwargs, terms, deadline, None).on_loop()
 
-    def _enter(
-        self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms, deadline: float | None
+    def _take(
+        self,
+        fn: Callable[..., Any],
+        args: Arguments,
+        kwargs: Keywords,
+        terms: Terms,
+        deadline: float | None,
+        otherwise: _Otherwise | None,
     ) -> Call[Any]:
-        """Hand a call on that has a permit."""
+        """Hand a call on that has a permit, or gets one now; where there is none, do ``otherwise``.
+
+        In one function, for between a permit and the ``try`` no call may begin or end: there Ctrl-C strikes.
+        """
         call: Call[Any] | None = None
+        if otherwise is not None and not self._permits.take_now():
+            return otherwise(fn, args, kwargs, terms, deadline)
         try:
             _arguments.function(fn, "fn")
             call = self._lane.new_call(fn, args, kwargs, terms)
             self._lane.put(call)
         except BaseException as error:  # whatever it is: the permit goes back, and nobody waits for the future
-            self._permits.give()
-            if call is not None:
-                call.unsubmit()
+            if call is None:
+                self._permits.give()
+            elif call.unsubmit():
+                self._lane.refused(call)
+            # Else it was handed on all the same, and has begun: the permit comes back when it ends.
             if isinstance(error, RuntimeError):
                 self._refuse_if_over()
             raise
         if deadline is not None or terms.token is not None:
             self._attach(call, terms, deadline)
         return call
+
+    def _make_room(
+        self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms, deadline: float | None
+    ) -> Call[Any]:
+        """Take a call as ``on_full`` says."""
+        self._refuse_if_over()  # first: what is refused must be run by nobody, and drop nobody
+        if self._is_cancelled(terms):
+            return self._stillborn(fn, args, kwargs)
+        if self._on_full == "caller_runs":
+            return self._lane.run_here(_arguments.function(fn, "fn"), args, kwargs)
+        if self._on_full == "block":
+            self._refuse_to_block()
+            with self._woken_by(terms.token):
+                has_room = self._permits.take(deadline, self._has_given_up(terms))
+            if not has_room and self._is_cancelled(terms):
+                return self._stillborn(fn, args, kwargs)
+        else:
+            has_room = self._on_full == "drop_oldest" and self._drop()
+        if not has_room:
+            self._reject(self._on_full)
+        return self._take(fn, args, kwargs, terms, deadline, None)
+
+    def _have_no_room(self, *_: object) -> NoReturn:
+        self._refuse_if_over()
+        self.rejected.up()
+        raise Full("executor", self._name, self._limit)
 
     def _attach(self, call: Call[Any], terms: Terms, deadline: float | None) -> None:
         """Have a call end early when its token is set or its time is over; all of it goes when the call is done."""

@@ -43,7 +43,7 @@ class IntervalTask(BaseComponent):
     With ``misfire="skip"`` a run is left out if the next is due as well, or if it is more than a minute late. What was
     folded or left out is counted in ``missed`` and told by a ``RunMissed`` event. Single moments (``triggers.at``, or
     all that a trigger names) that have passed when the task starts are late. A wall clock that is set back by up to an
-    hour makes no run come twice; one that is set back by more was wrong before, and the trigger is followed by the right
+    hour makes no run come twice; one set back by more was wrong before, and the trigger is followed by the right
     time from then on.
 
     **The next run** may be moved by whoever sets ``interval``, by ``every`` where that is a function, and by the run

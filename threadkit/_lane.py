@@ -128,6 +128,10 @@ class Lane:
         (self.failed if failed else self.cancelled).up()
         self.permits.give()
 
+    def refused(self, _call: Call[Any], /) -> None:
+        """A call has a permit and could not be handed on."""
+        self.permits.give()
+
     def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread:
         """Return what speaks up where nobody asks for what a call raised; it does not hold the lane."""
         return Unread(error, functools.partial(_tell_unread, self._emit, self.name, describe_function(fn)))
@@ -238,6 +242,11 @@ class PoolLane(Lane):
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
         self._pool.withdraw(call)
         super().withdrawn(call, failed=failed)
+
+    @override
+    def refused(self, call: Call[Any], /) -> None:
+        self._pool.withdraw(call)  # an interrupt may have come when it was in the line
+        super().refused(call)
 
     def drop_oldest(self) -> bool:
         """Cancel the call that has waited longest; return False where none waits."""

@@ -49,6 +49,9 @@ class Permits:
             self._tokens.popleft()
         except IndexError:
             return self._make()
+        except BaseException:  # Ctrl-C, which strikes as popleft() returns: what that took goes back
+            self.give()
+            raise
         return True
 
     def take(self, deadline: float | None, given_up: Callable[[], bool]) -> bool:
@@ -161,8 +164,12 @@ class Permits:
 
     def _pass_on(self) -> None:
         """Who waited and got one sees to it that the next is not left asleep beside another."""
-        if self._is_any_left():
-            self._bell.ring()
+        try:
+            if self._is_any_left():
+                self._bell.ring()
+        except BaseException:
+            self.give()  # an interrupt took the one away who got it
+            raise
 
 
 class _LoopGate:
