@@ -308,6 +308,32 @@ def test_drop_oldest(make: Make, blocker: Blocker) -> None:
     assert futures[2].result(PATIENCE) == "1"
 
 
+def test_a_drop_is_counted_once(make: Make, blocker: Blocker) -> None:
+    """Who comes to drop a call that somebody else has just cancelled counts no drop, and tells of none."""
+    executor, futures = full(make, blocker, on_full="drop_oldest", max_pending=1)
+    seen: list[events.Event] = []
+    executor.observe(seen.append)
+    lane = executor._lane
+    assert isinstance(lane, PoolLane)
+
+    class Late(list[Any]):
+        def pop(self, *_: Any) -> Any:
+            vars(futures[1]).clear()  # once
+            futures[1]._right = right  # type: ignore[attr-defined]  # it is a Call
+            futures[1].cancel()
+            return right.pop()
+
+    right = futures[1]._right  # type: ignore[attr-defined]  # it is a Call
+    futures[1]._right = Late()  # type: ignore[attr-defined]  # it is a Call
+    late = executor.submit(str, "late")
+    assert futures[1].cancelled()
+    stats = executor.stats()
+    assert (stats.cancelled, stats.dropped) == (1, 0)
+    assert not [event for event in seen if isinstance(event, events.CallRejected)]
+    blocker.let_go()
+    assert late.result(PATIENCE) == "late"
+
+
 def test_drop_oldest_without_anything_to_drop(make: Make, blocker: Blocker) -> None:
     """Where nothing waits that could be dropped, the call is refused."""
     executor, _ = full(make, blocker, on_full="drop_oldest", max_pending=0)
@@ -629,17 +655,19 @@ def test_timeout_of_a_call_that_waits(make: Make, clock: VirtualClock, parked: B
 
 
 def test_timeout_of_a_call_that_runs(make: Make, blocker: Blocker) -> None:
-    """A call whose time is over while it runs fails with CallTimeout; it goes on and keeps its worker."""
+    """A call whose time is over while it runs fails with CallTimeout, keeps its worker, and is counted when it ends."""
     executor = make(1, max_pending=0, on_full="reject")
     future = executor.options(timeout=0.01).submit(blocker)
     blocker.wait_until_called()
     assert isinstance(future.exception(PATIENCE), CallTimeout)
     with pytest.raises(Full):
         executor.submit(str)
+    stats = executor.stats()
+    assert (stats.submitted, stats.running, stats.failed) == (1, 1, 0)
     blocker.let_go()
     executor.shutdown()
     stats = executor.stats()
-    assert (stats.completed, stats.failed) == (1, 0)
+    assert (stats.submitted, stats.running, stats.failed, stats.completed) == (1, 0, 1, 0)
 
 
 def test_timeout_that_is_not_needed(make: Make) -> None:

@@ -31,6 +31,7 @@ from threadkit._pace import Pace
 from threadkit._plant import Engine, Plant, is_final
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
+from threadkit._tally import Tally
 from threadkit.backoff import Retry
 from threadkit.events import CallQuarantined, Event
 
@@ -73,7 +74,7 @@ class EngineLane(Lane):
         self._may_have_context = context
         self._retry = retry
         self._closing = False  # written once
-        # The calls that have a permit. Whoever pops one gives its permit back: a single step on a dict, atomic.
+        # The calls that have a permit. Whoever pops one counts it and gives its permit back: a single step on a dict, atomic.
         self._in_flight: dict[EngineCall[Any], None] = {}
         self._workers: dict[int, threading.Thread] = {}  # the engine's threads that are running a call, by ident
         self._early: list[
@@ -142,23 +143,21 @@ class EngineLane(Lane):
 
     @override
     def ended(self, call: Call[Any], /, *, failed: bool) -> None:
-        (self.failed if failed else self.completed).up()
-        self._release(call)
+        self._release(call, self.failed if failed else self.completed)
 
     @override
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
-        (self.failed if failed else self.cancelled).up()
         inner = call.inner if isinstance(call, EngineCall) else None
         if inner is None or inner.cancel():
-            self._release(call)  # else it runs on, and keeps its place until the engine has done with it
+            self._release(call, self._tally_of(call))  # else it runs on, and keeps its place until the engine has done with it
 
     @override
     def refused(self, call: Call[Any], /) -> None:
-        self._release(call)
+        self._release(call, None)
 
     def drop_oldest(self) -> bool:
-        """Cancel the call that has waited longest; return False where none waits."""
-        return any(not call.done() and call.cancel() for call in self._in_flight.copy())
+        """Cancel the call that has waited longest, unless somebody else does; return False where none waits."""
+        return any(self._drop(call) or call.cancelled() for call in self._in_flight.copy() if not call.done())
 
     def cancel_waiting(self) -> None:
         """Cancel every call that waits."""
@@ -228,7 +227,7 @@ class EngineLane(Lane):
         if not self._plant.is_break(engine, error, lost=is_lost):
             if not self._plant.in_process or error is not None or cancelled:
                 call.follow(inner)
-            self._release(call)
+            self._release(call, self._tally_of(call))
             return
         if not isinstance(error, BrokenExecutor):
             broken = BrokenExecutor(
@@ -243,7 +242,7 @@ class EngineLane(Lane):
         else:
             self._ask_keeper(functools.partial(self._plant.replace, engine, error))
             call.abandon(error)
-            self._release(call)
+            self._release(call, self._tally_of(call))
 
     def _salvage(self, call: EngineCall[Any], engine: Engine, error: BrokenExecutor, *, is_suspect: bool) -> None:
         """On the keeper: send a call again that an engine broke under, unless that was its own doing.
@@ -264,7 +263,7 @@ class EngineLane(Lane):
         guilty.__cause__ = error
         self._emit(CallQuarantined(component=self.name, function=name, error=guilty))
         call.abandon(guilty)
-        self._release(call)
+        self._release(call, self._tally_of(call))
         self._plant.replace(engine, error)
 
     def _lose(self, call: EngineCall[Any], engine: Engine, inner: StandardFuture[Any]) -> None:
@@ -276,7 +275,7 @@ class EngineLane(Lane):
             engine.lost.append(None)
             call.abandon(error)  # first: a killed engine settles what it is at, and this is not made again
             self._plant.replace(engine, error)
-            self._release(call)
+            self._release(call, self._tally_of(call))
 
     def _send_later(self, call: EngineCall[Any], engine: Engine, error: BaseException) -> None:
         self._unsent.append((call, engine, error))
@@ -324,8 +323,14 @@ class EngineLane(Lane):
             call.wait(deadline_after(self.clock, delay))
         return None if call.done() else self._plant.present()
 
-    def _release(self, call: Call[Any]) -> None:
+    def _tally_of(self, call: Call[Any]) -> Tally:
+        """Return where a call is counted that is done."""
+        return self.cancelled if call.cancelled() else self.failed
+
+    def _release(self, call: Call[Any], tally: Tally | None) -> None:
         if self._in_flight.pop(call, self) is None:  # type: ignore[call-overload]  # self stands for "not there"
+            if tally is not None:
+                tally.up()
             self.permits.give()
             self._end_if_idle()
 

@@ -48,6 +48,12 @@ class EngineCall(TimedCall[T]):
         return super().cancel()
 
     @override
+    def drop(self) -> bool:
+        """Cancel it in favour of another; return True to one of all who do so and find it cancelled."""
+        me = object()  # it may be cancelled by way of its engine's future, so who did it cannot be told
+        return not self.done() and self.cancel() and vars(self).setdefault("_dropped_by", me) is me
+
+    @override
     def running(self) -> bool:
         """Return True while the engine says so."""
         inner = self.inner

@@ -177,7 +177,7 @@ class BoundedExecutor(BaseComponent, Submitter):
             1
         """
         self._refuse_forked()
-        return self._lane.stats(self._intake.rejected.value(), self._intake.dropped.value())
+        return self._lane.stats(self._intake.rejected.value())
 
     @override
     def threads(self) -> list[threading.Thread]:

@@ -226,6 +226,10 @@ class Call(StandardFuture[T]):
         if not self._withdraw(FINISHED, None, exception):
             raise InvalidStateError(f"only a call that waits can be finished from outside, unlike {self!r}")
 
+    def drop(self) -> bool:
+        """Cancel it in favour of another; return whether it was this that cancelled it."""
+        return self._withdraw(CANCELLED_AND_NOTIFIED, None, None)
+
     def fail(self, error: BaseException) -> bool:
         """Finish a call that waits with an error; return False where it was begun or done."""
         return self._withdraw(FINISHED, None, error)
@@ -354,7 +358,11 @@ class Call(StandardFuture[T]):
 class TimedCall(Call[T]):
     """A call that may be given up while it runs, so that two may want to settle it."""
 
-    __slots__ = ()
+    __slots__ = ("_verdict",)
+
+    def __init__(self, clock: Clock, lane: Host, work: Work) -> None:
+        super().__init__(clock, lane, work)
+        self._verdict: list[None] = [None]  # whoever pops it says how a call ends that was begun
 
     def expire(self, what: str, timeout: float) -> None:
         """Give it up: where it waits it will never be run, and where it runs nobody will hear of its end."""
@@ -362,18 +370,23 @@ class TimedCall(Call[T]):
 
     def abandon(self, error: BaseException) -> None:
         """Finish it with an error, whether it waits or runs."""
-        if not self._withdraw(FINISHED, None, error):
-            self._settle_once(None, error)
+        if not self._withdraw(FINISHED, None, error) and self._decide():
+            self._settle(FINISHED, None, error)
+            self._tell()
 
     @override
     def _end(self, result: T | None, error: BaseException | None) -> None:
         lane, self._lane = self._lane, _NOBODY
-        lane.ended(self, failed=error is not None)
-        self._settle_once(result, error)
-
-    def _settle_once(self, result: T | None, error: BaseException | None) -> None:
-        with self._join().lock:
-            if self.done():
-                return
+        in_time = self._decide()
+        lane.ended(self, failed=error is not None or not in_time)
+        if in_time:
             self._settle(FINISHED, result, error)
-        self._tell()
+            self._tell()
+
+    def _decide(self) -> bool:
+        """Return whether the outcome is the caller's to settle. True for a call that was withdrawn, which is done."""
+        try:
+            self._verdict.pop()
+        except IndexError:
+            return False
+        return not self.done()

@@ -71,7 +71,6 @@ class Intake:
     ) -> None:
         self.clock = lane.clock
         self.rejected = Tally()
-        self.dropped = Tally()
         self.timer = Timer(lane.clock, f"{name}-timer")
         self._name = name
         self._lane = lane
@@ -219,8 +218,6 @@ class Intake:
         while not self._permits.take_now():
             if not self._lane.drop_oldest():
                 return False
-            self.dropped.up()
-            self._emit(CallRejected(component=self._name, policy="drop_oldest", limit=self._limit))
         return True
 
     def _stillborn(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords) -> Call[Any]:

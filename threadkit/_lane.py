@@ -21,7 +21,7 @@ from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
 from threadkit._tally import Tally
 from threadkit._unread import Unread
-from threadkit.events import ErrorUnread, Event
+from threadkit.events import CallRejected, ErrorUnread, Event
 
 
 def processors() -> int:
@@ -45,7 +45,7 @@ class ExecutorStats:
     Attributes:
         submitted: calls that were taken.
         completed: those that returned.
-        failed: those that raised, or had no time left.
+        failed: those that raised, or had no time left. One that runs on counts as running until it ends.
         cancelled: those that were cancelled before they ran.
         rejected: calls that were not taken, since the executor was full. They are not among those submitted.
         dropped: calls that were cancelled in favour of newer ones. They are among those cancelled.
@@ -112,6 +112,7 @@ class Lane:
         self.completed = Tally()
         self.failed = Tally()
         self.cancelled = Tally()
+        self.dropped = Tally()
 
     def _bound(self, workers: int) -> float:
         # A call that a worker is free for does not wait, even if the worker has not woken up yet; so there is a permit
@@ -128,6 +129,14 @@ class Lane:
         (self.failed if failed else self.cancelled).up()
         self.permits.give()
 
+    def _drop(self, call: Call[Any]) -> bool:
+        """Cancel a call in favour of a newer one; return whether it was this that cancelled it."""
+        if not call.drop():
+            return False
+        self.dropped.up()
+        self._emit(CallRejected(component=self.name, policy="drop_oldest", limit=self._max_pending))
+        return True
+
     def refused(self, _call: Call[Any], /) -> None:
         """A call has a permit and could not be handed on."""
         self.permits.give()
@@ -136,7 +145,7 @@ class Lane:
         """Return what speaks up where nobody asks for what a call raised; it does not hold the lane."""
         return Unread(error, functools.partial(_tell_unread, self._emit, self.name, describe_function(fn)))
 
-    def stats(self, rejected: int, dropped: int) -> ExecutorStats:
+    def stats(self, rejected: int) -> ExecutorStats:
         """Return the figures."""
         taken = self.permits.taken()
         running = min(taken, self.workers)
@@ -147,7 +156,7 @@ class Lane:
             failed=failed,
             cancelled=cancelled,
             rejected=rejected,
-            dropped=dropped,
+            dropped=self.dropped.value(),
             pending=taken - running,
             running=running,
             workers=self.workers,
@@ -249,12 +258,12 @@ class PoolLane(Lane):
         super().refused(call)
 
     def drop_oldest(self) -> bool:
-        """Cancel the call that has waited longest; return False where none waits."""
+        """Cancel the call that has waited longest, unless somebody else does; return False where none waits."""
         try:
             oldest = self._pool.first()
         except IndexError:
             return False
-        if not oldest.cancel():
+        if not self._drop(oldest):
             self._pool.withdraw(oldest)  # somebody else is just cancelling it, perhaps this very thread
         return True
 
