@@ -1451,6 +1451,49 @@ def test_a_late_error_that_nobody_reads(make: Make, blocker: Blocker, caplog: py
     assert "late raised: OSError: too late" in caplog.text
 
 
+def test_a_timeout_that_nobody_reads(
+    make: Make, clock: VirtualClock, parked: Blocker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call whose time was over, while it waited or while it ran, and whose future nobody asked, is told of."""
+    executor = make(1, clock=clock)
+    running = executor.options(timeout=5).submit(parked)
+    parked.wait_until_called()
+    waiting = executor.options(timeout=5).submit(failing, "never")
+    read = executor.options(timeout=5).submit(failing, "never")
+    clock.advance(5)
+    assert isinstance(read.exception(), CallTimeout)
+    del read
+    assert "nobody asked" not in caplog.text
+    del waiting
+    assert "nobody asked what failing raised: CallTimeout" in caplog.text
+    caplog.clear()
+    parked.let_go()
+    executor.shutdown()
+    assert "nobody asked" not in caplog.text
+    del running
+    assert "ClockBlocker" in caplog.text
+    assert "CallTimeout" in caplog.text
+
+
+def test_a_late_error_before_the_timeout_is_read(make: Make, blocker: Blocker, caplog: Any) -> None:
+    """A call that raises after its time was over is told of at once, and its CallTimeout waits to be asked for."""
+    executor = make(1)
+
+    def late() -> None:
+        blocker()
+        raise OSError("too late")
+
+    future = executor.options(timeout=0.01).submit(late)
+    assert cf.wait([future], PATIENCE).done
+    blocker.let_go()
+    executor.shutdown()
+    assert "late raised: OSError: too late" in caplog.text
+    assert "CallTimeout" not in caplog.text
+    assert isinstance(future.exception(), CallTimeout)
+    del future
+    assert "CallTimeout" not in caplog.text
+
+
 def test_errors_that_map_does_not_come_to(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Who stops at the first error of map() has seen enough: the others are not held against him."""
     executor = make(2)

@@ -870,6 +870,20 @@ def test_recreate_switched_off(make: Make, clock: VirtualClock, factory: Factory
     assert len(factory.engines) == 1
 
 
+def test_a_break_that_nobody_reads(make: Make, clock: VirtualClock, factory: Factory, caplog: Any) -> None:
+    """A call that fell with its engine, and whose future nobody asked, is told of; one that was asked is not."""
+    executor = make(recreate=0, max_pending=2)
+    future, read = executor.submit(divmod, 1, 2), executor.submit(abs, 1)
+    factory.engines[0].die()
+    clock.settle()
+    assert isinstance(read.exception(0), cf.BrokenExecutor)
+    factory.engines.clear()  # they keep what was sent
+    assert future.done()
+    del future, read
+    assert "nobody asked what divmod raised" in caplog.text
+    assert "nobody asked what abs" not in caplog.text
+
+
 def test_an_idempotent_call_is_sent_once_more(make: Make, clock: VirtualClock, factory: Factory) -> None:
     """A call that may run twice goes to a new engine when one broke under it; after two breaks it is to blame."""
     factory.workers = 1  # type: ignore[attr-defined]  # so that only the first of those in flight was running

@@ -59,17 +59,14 @@ class EngineCall(TimedCall[T]):
         inner = self.inner
         return not self.done() and inner is not None and inner.running()
 
-    def peek(self) -> Work | None:
-        """Return the work, for an engine that cannot be given the call itself; None where it is done."""
-        return next(iter(self._right.copy()), None)
-
     def follow(self, inner: StandardFuture[Any]) -> None:
         """End as the engine's own future has ended."""
         if inner.cancelled():
             self._withdraw(CANCELLED_AND_NOTIFIED, None, None)
             return
-        work, error = self.peek(), inner.exception()
+        error = inner.exception()
         if self._claim():
-            if error is not None and work is not None:
-                self._unread = self._lane.unread(work[0], error)
-            self._end(inner.result() if error is None else None, error)
+            if error is None:
+                self._end(inner.result(), None)
+            else:
+                self._end(None, error, self._lane.unread(self._called, error))

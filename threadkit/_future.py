@@ -25,6 +25,7 @@ from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from threadkit import _arguments
+from threadkit._calling import describe_function
 from threadkit._clock import Clock, deadline_after
 from threadkit._errors import CallTimeout
 from threadkit._override import override
@@ -49,8 +50,8 @@ class Host(Protocol):
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
         """A call will not be run: it was cancelled, or it failed while it waited."""
 
-    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread | None:
-        """Return what speaks up where nobody asks for what ``fn`` raised."""
+    def unread(self, name: str, error: BaseException) -> Unread | None:
+        """Return what speaks up where nobody asks for the error of a call of the function of this name."""
 
 
 class _Nobody:
@@ -62,7 +63,7 @@ class _Nobody:
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
         """Do nothing."""
 
-    def unread(self, fn: Callable[..., Any], error: BaseException) -> None:
+    def unread(self, name: str, error: BaseException) -> None:
         """Do nothing."""
 
 
@@ -98,7 +99,7 @@ class Call(StandardFuture[T]):
 
     # In the instance's dict once it is made, since dict.setdefault() is the atomic "make it unless somebody else has".
     _audience: _Audience | None = None
-    _unread: Unread | None = None  # in the instance's dict where the call has raised
+    _unread: Unread | None = None  # in the instance's dict where there is an error
 
     def __init__(self, clock: Clock, lane: Host, work: Work) -> None:  # without super(): it would make the Condition
         self._clock = clock
@@ -119,10 +120,10 @@ class Call(StandardFuture[T]):
         try:
             result = fn(*args, **kwargs) if context is None else context.run(fn, *args, **kwargs)
         except BaseException as error:  # SystemExit and its like as well: the future carries whatever was raised
-            self._unread = self._lane.unread(fn, error)
+            unread = self._lane.unread(describe_function(fn), error)
             del fn, args, kwargs, context
-            self._end(None, error)
-            del self  # error -> traceback -> this frame -> call -> error would be a cycle
+            self._end(None, error, unread)
+            del self, unread  # error -> traceback -> this frame -> call -> error would be a cycle
         else:
             del fn, args, kwargs, context  # what only this call held is gone before its result is seen
             self._end(result, None)
@@ -226,6 +227,10 @@ class Call(StandardFuture[T]):
         if not self._withdraw(FINISHED, None, exception):
             raise InvalidStateError(f"only a call that waits can be finished from outside, unlike {self!r}")
 
+    def peek(self) -> Work | None:
+        """Return the work; None where somebody has begun or withdrawn it."""
+        return next(iter(self._right.copy()), None)
+
     def drop(self) -> bool:
         """Cancel it in favour of another; return whether it was this that cancelled it."""
         return self._withdraw(CANCELLED_AND_NOTIFIED, None, None)
@@ -297,6 +302,11 @@ class Call(StandardFuture[T]):
         if unread is not None:
             unread.read()
 
+    def _name(self) -> str:
+        """Return the name of the function, while nobody has begun it. It asks the function, so not under a lock."""
+        work = self.peek()
+        return "" if work is None else describe_function(work[0])
+
     def _claim(self) -> bool:
         try:
             self._right.pop()
@@ -306,19 +316,24 @@ class Call(StandardFuture[T]):
 
     def _withdraw(self, state: str, result: T | None, error: BaseException | None) -> bool:
         """Settle a call that nobody has begun; return False where somebody has."""
+        name = "" if error is None else self._name()
         with self._join().lock:  # so that who comes second sees what the first has made of it
             if not self._claim():
                 return False
+            if error is not None:
+                self._unread = self._lane.unread(name, error)
             self._settle(state, result, error)
         lane, self._lane = self._lane, _NOBODY
         lane.withdrawn(self, failed=error is not None)
         self._tell()
         return True
 
-    def _end(self, result: T | None, error: BaseException | None) -> None:
+    def _end(self, result: T | None, error: BaseException | None, unread: Unread | None = None) -> None:
         """Settle a call that was run. The right to it is here, so nobody else will."""
         lane, self._lane = self._lane, _NOBODY
         lane.ended(self, failed=error is not None)
+        if unread is not None:  # a success must not cost a dict
+            self._unread = unread
         self._settle(FINISHED, result, error)
         self._tell()
 
@@ -358,10 +373,11 @@ class Call(StandardFuture[T]):
 class TimedCall(Call[T]):
     """A call that may be given up while it runs, so that two may want to settle it."""
 
-    __slots__ = ("_verdict",)
+    __slots__ = ("_called", "_verdict")
 
     def __init__(self, clock: Clock, lane: Host, work: Work) -> None:
         super().__init__(clock, lane, work)
+        self._called = describe_function(work[0])  # for when its time is over and the function is the worker's alone
         self._verdict: list[None] = [None]  # whoever pops it says how a call ends that was begun
 
     def expire(self, what: str, timeout: float) -> None:
@@ -370,18 +386,26 @@ class TimedCall(Call[T]):
 
     def abandon(self, error: BaseException) -> None:
         """Finish it with an error, whether it waits or runs."""
+        lane = self._lane  # first: who loses the decision forgets it
         if not self._withdraw(FINISHED, None, error) and self._decide():
+            self._unread = lane.unread(self._called, error)
             self._settle(FINISHED, None, error)
             self._tell()
 
     @override
-    def _end(self, result: T | None, error: BaseException | None) -> None:
+    def _end(self, result: T | None, error: BaseException | None, unread: Unread | None = None) -> None:
+        in_time = self._decide()  # else nobody will ask for this error, and it speaks up when it goes
         lane, self._lane = self._lane, _NOBODY
-        in_time = self._decide()
         lane.ended(self, failed=error is not None or not in_time)
         if in_time:
+            if unread is not None:
+                self._unread = unread
             self._settle(FINISHED, result, error)
             self._tell()
+
+    @override
+    def _name(self) -> str:
+        return self._called
 
     def _decide(self) -> bool:
         """Return whether the outcome is the caller's to settle. True for a call that was withdrawn, which is done."""

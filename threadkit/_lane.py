@@ -12,7 +12,6 @@ from typing import Any
 
 import attrs
 
-from threadkit._calling import describe_function
 from threadkit._clock import Clock
 from threadkit._future import Call, TimedCall
 from threadkit._override import override
@@ -141,9 +140,9 @@ class Lane:
         """A call has a permit and could not be handed on."""
         self.permits.give()
 
-    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread:
-        """Return what speaks up where nobody asks for what a call raised; it does not hold the lane."""
-        return Unread(error, functools.partial(_tell_unread, self._emit, self.name, describe_function(fn)))
+    def unread(self, name: str, error: BaseException) -> Unread:
+        """Return what speaks up where nobody asks for the error of a call; it does not hold the lane."""
+        return Unread(error, functools.partial(_tell_unread, self._emit, self.name, name))
 
     def stats(self, rejected: int) -> ExecutorStats:
         """Return the figures."""
@@ -193,8 +192,8 @@ class _Here:
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         raise NotImplementedError  # pragma: no cover - it is run before anybody else has it
 
-    def unread(self, fn: Callable[..., Any], error: BaseException) -> Unread:
-        return self._lane.unread(fn, error)
+    def unread(self, name: str, error: BaseException) -> Unread:
+        return self._lane.unread(name, error)
 
 
 def _tell_unread(emit: Callable[[Event], object], name: str, function: str, error: BaseException) -> None:

@@ -40,7 +40,7 @@ class Scene:
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         self.told.append("failed" if failed else "withdrawn")
 
-    def unread(self, fn: Callable[..., Any], error: BaseException) -> None:
+    def unread(self, name: str, error: BaseException) -> None:
         """Nobody is told."""
 
     def see(self, what: Any) -> None:
