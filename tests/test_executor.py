@@ -798,6 +798,37 @@ def test_map_times_out(make: Make, blocker: Blocker) -> None:
     assert executor.stats().cancelled == 1
 
 
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_map_times_out_while_it_waits_for_room(
+    make: Make, clock: VirtualClock, parked: Blocker, timeout: float | None
+) -> None:
+    """map(timeout=) bounds its wait for room, whether it submits all at once or as results are taken."""
+    executor = make(1, max_pending=0, clock=clock)
+    later = executor.map(str, [1, 2], timeout=5, buffersize=1)
+    wait_for(lambda: executor.stats().completed == 1)
+    executor.submit(parked)
+    now = Background(lambda: executor.options(timeout=timeout).map(str, [1], timeout=5))
+    then = Background(lambda: next(later))
+    clock.wait_for_sleepers(2)
+    clock.advance(5)
+    for one in (now, then):
+        with pytest.raises(TimeoutError):
+            one.result()
+    assert executor.stats().submitted == 2
+
+
+@pytest.mark.parametrize("on_full", ["reject", "caller_runs", "drop_oldest"])
+def test_map_that_has_no_time_left(make: Make, blocker: Blocker, on_full: str) -> None:
+    """Where there is no room and no time, map() raises TimeoutError: it runs nothing here, and drops nothing."""
+    executor, futures = full(make, blocker, on_full=on_full)
+    ran: list[int] = []
+    with pytest.raises(TimeoutError):
+        executor.map(ran.append, [1], timeout=0)
+    blocker.let_go()
+    assert [future.result(PATIENCE) for future in futures] == ["let go", "0", "1"]
+    assert not ran
+
+
 def test_map_that_is_closed(make: Make, blocker: Blocker) -> None:
     """Closing the iterator cancels what waits."""
     executor = make(1)

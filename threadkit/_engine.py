@@ -149,7 +149,9 @@ class EngineLane(Lane):
     def withdrawn(self, call: Call[Any], /, *, failed: bool) -> None:
         inner = call.inner if isinstance(call, EngineCall) else None
         if inner is None or inner.cancel():
-            self._release(call, self._tally_of(call))  # else it runs on, and keeps its place until the engine has done with it
+            self._release(
+                call, self._tally_of(call)
+            )  # else it runs on, and keeps its place until the engine has done with it
 
     @override
     def refused(self, call: Call[Any], /) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
@@ -90,6 +91,15 @@ class Intake:
         """
         return self._take(fn, args, kwargs, terms, deadline_after(self.clock, terms.timeout), self._make_room)
 
+    def submit_until(self, fn: Callable[..., Any], args: Arguments, terms: Terms, until: float | None) -> Call[Any]:
+        """Do as ``submit()``, for one who has until a moment of his own.
+
+        Raises:
+            TimeoutError: there was no room by then.
+        """
+        otherwise = self._make_room if until is None else functools.partial(self._make_room, until=until)
+        return self._take(fn, args, {}, terms, deadline_after(self.clock, terms.timeout), otherwise)
+
     def try_submit(self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms = _PLAIN) -> Call[Any]:
         """Take a call if there is room.
 
@@ -156,23 +166,32 @@ class Intake:
         return call
 
     def _make_room(
-        self, fn: Callable[..., Any], args: Arguments, kwargs: Keywords, terms: Terms, deadline: float | None
+        self,
+        fn: Callable[..., Any],
+        args: Arguments,
+        kwargs: Keywords,
+        terms: Terms,
+        deadline: float | None,
+        until: float = math.inf,
     ) -> Call[Any]:
         """Take a call as ``on_full`` says."""
         self._refuse_if_over()  # first: what is refused must be run by nobody, and drop nobody
         if self._is_cancelled(terms):
             return self._stillborn(fn, args, kwargs)
+        self._refuse_if_late(until)
         if self._on_full == "caller_runs":
             return self._lane.run_here(_arguments.function(fn, "fn"), args, kwargs)
         if self._on_full == "block":
             self._refuse_to_block()
             with self._woken_by(terms.token):
-                has_room = self._permits.take(deadline, self._has_given_up(terms))
+                has_room = self._permits.take(_earlier(deadline, until), self._has_given_up(terms))
             if not has_room and self._is_cancelled(terms):
                 return self._stillborn(fn, args, kwargs)
         else:
             has_room = self._on_full == "drop_oldest" and self._drop()
         if not has_room:
+            self._refuse_if_over()
+            self._refuse_if_late(until)
             self._reject(self._on_full)
         return self._take(fn, args, kwargs, terms, deadline, None)
 
@@ -206,6 +225,10 @@ class Intake:
             raise BrokenExecutor(*self._lane.broken.args) from self._lane.broken
         if self._token.is_set():
             raise Closed("executor", self._name) from None
+
+    def _refuse_if_late(self, until: float) -> None:
+        if self.clock.monotonic() >= until:
+            raise TimeoutError
 
     def _reject(self, policy: str) -> NoReturn:
         self._refuse_if_over()
@@ -262,6 +285,12 @@ class Intake:
             yield
         finally:
             self.timer.cancel(entry)
+
+
+def _earlier(deadline: float | None, until: float) -> float | None:
+    """Return the earlier of two deadlines, of which None and ``inf`` are no limit."""
+    earlier = until if deadline is None else min(deadline, until)
+    return None if earlier == math.inf else earlier
 
 
 def _expire(call: TimedCall[Any], timeout: float, _: object) -> None:

@@ -142,7 +142,8 @@ class Submitter(Executor, ABC):
                 iterables may be endless.
 
         Raises:
-            TimeoutError: by the iterator: the time was over first. What waits is cancelled.
+            TimeoutError: by the iterator, or where there was no room by then by ``map()`` itself: the time was over
+                first. What waits is cancelled.
             TypeError: an argument is of the wrong kind.
             ValueError: ``timeout`` is negative or ``nan``, ``chunksize`` or ``buffersize`` below 1.
 
@@ -162,7 +163,7 @@ class Submitter(Executor, ABC):
         items = zip(*iterables, strict=False)
 
         def submit(fn: Callable[..., Any], args: tuple[Any, ...]) -> Call[Any]:
-            return self._ready().submit(fn, args, {}, self._terms)
+            return self._ready().submit_until(fn, args, self._terms, deadline)
 
         if chunksize == 1:
             return results(functools.partial(submit, fn), items, buffersize, deadline)
