@@ -354,6 +354,21 @@ def test_drop_oldest_passes_one_that_is_being_cancelled(make: Make, blocker: Blo
     assert executor.stats().pending == 0
 
 
+def test_ctrl_c_while_its_submitter_runs_a_call(make: Make, blocker: Blocker, caplog: Any) -> None:
+    """A Ctrl-C that comes while submit() runs a call in the main thread goes through; in another it is the call's."""
+    executor, _ = full(make, blocker, on_full="caller_runs")
+
+    def strike() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(strike)
+    elsewhere = Background(lambda: executor.submit(strike)).result()
+    assert isinstance(elsewhere.exception(), KeyboardInterrupt)
+    assert executor.stats().failed == 2
+    assert "nobody asked" not in caplog.text
+
+
 @pytest.mark.parametrize("on_full", ["block", "reject", "caller_runs", "drop_oldest"])
 def test_a_full_executor_that_has_been_stopped(make: Make, blocker: Blocker, on_full: str) -> None:
     """After a stop a full executor refuses with Closed, whatever its policy: it runs nothing here and drops nothing."""
@@ -414,15 +429,18 @@ def test_its_own_worker_may_submit_where_there_is_room(make: Make) -> None:
     assert executor.submit(lambda: executor.submit(str, "nested")).result(PATIENCE).result(PATIENCE) == "nested"
 
 
-def test_an_event_loop_would_block(make: Make, blocker: Blocker) -> None:
+@pytest.mark.parametrize("on_full", ["block", "caller_runs"])
+def test_an_event_loop_would_block(make: Make, blocker: Blocker, on_full: str) -> None:
     """submit() to a full executor raises WouldBlock on an event loop's thread, and works while there is room."""
-    executor = make(1, max_pending=1)
+    executor = make(1, max_pending=1, on_full=on_full)
 
     async def main() -> None:
         executor.submit(blocker)
         executor.submit(str, 1)
         with pytest.raises(WouldBlock, match="await acall"):
             executor.submit(str, 2)
+        with pytest.raises(WouldBlock, match="await acall"):
+            await asyncio.get_running_loop().run_in_executor(executor, str, 3)
 
     asyncio.run(main())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import NamedTuple
@@ -59,6 +60,11 @@ def is_on_event_loop() -> bool:
     asyncio = sys.modules.get("asyncio")
     running = getattr(asyncio, "_get_running_loop", None)  # absent also where another thread is just importing it
     return running is not None and running() is not None
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Tell whether an error is the program's Ctrl-C, which arrives in the main thread only."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _shape_of(func: Callable[..., object]) -> _Shape | None:

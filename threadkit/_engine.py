@@ -74,7 +74,8 @@ class EngineLane(Lane):
         self._may_have_context = context
         self._retry = retry
         self._closing = False  # written once
-        # The calls that have a permit. Whoever pops one counts it and gives its permit back: a single step on a dict, atomic.
+        # The calls that have a permit. Whoever pops one counts it and gives its permit back: a single step on a dict,
+        # atomic.
         self._in_flight: dict[EngineCall[Any], None] = {}
         self._workers: dict[int, threading.Thread] = {}  # the engine's threads that are running a call, by ident
         self._early: list[

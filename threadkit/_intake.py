@@ -180,6 +180,7 @@ class Intake:
             return self._stillborn(fn, args, kwargs)
         self._refuse_if_late(until)
         if self._on_full == "caller_runs":
+            self._refuse_on_loop()
             return self._lane.run_here(_arguments.function(fn, "fn"), args, kwargs)
         if self._on_full == "block":
             self._refuse_to_block()
@@ -217,6 +218,9 @@ class Intake:
     def _refuse_to_block(self) -> None:
         if self._lane.is_worker():
             raise WouldBlock("submit()", f"a worker of executor {self._name!r}, which is full", "try_submit()")
+        self._refuse_on_loop()
+
+    def _refuse_on_loop(self) -> None:
         if is_on_event_loop():
             raise WouldBlock("submit()", "an event loop's thread", "await acall()")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from threadkit._calling import is_ctrl_c
 from threadkit._clock import Clock
 from threadkit._future import Call, TimedCall
 from threadkit._override import override
@@ -167,13 +168,20 @@ class Lane:
         return 0
 
     def run_here(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call[Any]:
-        """Run a call that has no permit in this thread, and return its future."""
-        call: Call[Any] = Call(self.clock, _Here(self), (fn, args, kwargs, self.captured()))
+        """Run a call that has no permit in this thread, and return its future.
+
+        Raises:
+            KeyboardInterrupt: the program's Ctrl-C came while it ran. Everything else is in the future.
+        """
+        here = _Here(self)
+        call: Call[Any] = Call(self.clock, here, (fn, args, kwargs, self.captured()))
         try:
             call()
+            if here.ctrl_c is not None:
+                raise here.ctrl_c
             return call
         finally:
-            del call  # error -> traceback -> frame -> this frame -> call -> error would be a cycle
+            del call, here  # error -> traceback -> frame -> this frame -> call -> error would be a cycle
 
     def captured(self) -> contextvars.Context | None:
         """Return a copy of the present context, where calls run in one."""
@@ -185,6 +193,7 @@ class _Here:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self.ctrl_c: BaseException | None = None
 
     def ended(self, _call: Call[Any], /, *, failed: bool) -> None:
         (self._lane.failed if failed else self._lane.completed).up()
@@ -192,7 +201,10 @@ class _Here:
     def withdrawn(self, _call: Call[Any], /, *, failed: bool) -> None:
         raise NotImplementedError  # pragma: no cover - it is run before anybody else has it
 
-    def unread(self, name: str, error: BaseException) -> Unread:
+    def unread(self, name: str, error: BaseException) -> Unread | None:
+        if is_ctrl_c(error):
+            self.ctrl_c = error  # it is raised, and so not overlooked
+            return None
         return self._lane.unread(name, error)
 
 

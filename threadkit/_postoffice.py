@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from threadkit._action import Action, Outcome, given_up, is_cancelled, outcome_in
-from threadkit._calling import is_on_event_loop
+from threadkit._calling import is_ctrl_c, is_on_event_loop
 from threadkit._clock import Clock
 from threadkit._errors import ActionError, CallTimeout, Closed, ForkedError, Full, WouldBlock
 from threadkit._mailbox import Mailbox, Turn
@@ -245,7 +245,7 @@ class PostOffice:
                     letter.context.run(function, message)
                 self._sender._on_delivered()
         except BaseException as error:  # the border of user code; even SystemExit must not end a worker
-            if _is_ctrl_c(error):
+            if is_ctrl_c(error):
                 raise
             self._sender._on_failed(message.channel, subscription.handler, error)
         finally:
@@ -348,7 +348,7 @@ class PostOffice:
         try:
             return action.run(request, self.clock)
         except KeyboardInterrupt as error:
-            if _is_ctrl_c(error):
+            if is_ctrl_c(error):
                 raise
             return Outcome(error=error)
 
@@ -388,8 +388,3 @@ class _Bounded(Protocol):
     def try_submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
     async def acall(self, fn: Callable[[], T], /) -> T: ...
     def options(self, *, token: StopToken) -> Executor: ...
-
-
-def _is_ctrl_c(error: BaseException) -> bool:
-    """Tell whether an error is the program's Ctrl-C, which arrives in the main thread only."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()

@@ -274,7 +274,7 @@ def test_an_initializer_that_always_fails(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_a_blocked_submit(tmp_path: Path) -> None:
-    """Ctrl-C interrupts a submit() that waits for room, a result(), a wait() and a shutdown(), and the executor ends."""
+    """Ctrl-C interrupts a submit() that waits, a result(), a wait() and a shutdown(), and the executor ends."""
     status, lines, errors = run(
         """
         import concurrent.futures, os, signal, threading, time
