@@ -39,8 +39,9 @@ from threadkit import (
     events,
     executors,
 )
-from threadkit._future import Call, TimedCall
+from threadkit._future import Call
 from threadkit._lane import PoolLane
+from threadkit._timed_call import TimedCall
 from threadkit.testing import VirtualClock
 
 Make = Callable[..., BoundedExecutor]
@@ -449,7 +450,7 @@ def test_no_event_loop_where_asyncio_was_never_imported(
     make: Make, blocker: Blocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether a loop runs is asked without importing asyncio."""
-    monkeypatch.delitem(sys.modules, "asyncio.events")
+    monkeypatch.delitem(sys.modules, "asyncio")
     executor, _ = full(make, blocker)
     blocker.let_go()
     assert executor.submit(str, "late").result(PATIENCE) == "late"
@@ -696,22 +697,65 @@ def test_timeout_that_is_not_needed(make: Make) -> None:
     assert executor._intake.timer.join(SystemClock().monotonic() + PATIENCE)
 
 
+class NoTimer(VirtualClock):
+    """A clock that gives no thread to watch the time, for so many attempts."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+
+    def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
+        if "timer" in name and self.refusals:
+            self.refusals -= 1
+            raise RuntimeError("can't start new thread")
+        return super().spawn(target, name)
+
+
 def test_timeout_without_a_thread_for_it(make: Make) -> None:
-    """Where no thread can be made to watch the time, submit() fails and the call is taken back."""
-
-    class NoTimer(SystemClock):
-        def spawn(self, target: Callable[[], None], name: str) -> threading.Thread:
-            if "timer" in name:
-                raise RuntimeError("can't start new thread")
-            return super().spawn(target, name)
-
-    blocker = Blocker()
-    executor = make(1, clock=NoTimer())
+    """A thread to watch the time is asked for as submit_retry says; the call's time is what it was."""
+    clock = NoTimer(refusals=2)
+    blocker = ClockBlocker(clock)
+    executor = make(1, clock=clock, submit_retry=Retry(3, backoff.constant(1)))
     executor.submit(blocker)
+    submitter = Background(lambda: executor.options(timeout=5).submit(str))
+    for _ in range(2):
+        clock.wait_for_sleepers(1)
+        clock.advance(1)
+    future = submitter.result()
+    clock.advance(2.5)
+    assert not future.done()
+    clock.advance(0.5)
+    assert isinstance(future.exception(), CallTimeout)
+    blocker.let_go()
+
+
+def test_timeout_that_no_thread_is_to_be_had_for(make: Make) -> None:
+    """Where no thread can be made to watch the time, submit() fails in the end, and the call is taken back."""
+    clock = NoTimer(refusals=2)
+    blocker = ClockBlocker(clock)
+    executor = make(1, clock=clock, submit_retry=Retry(2, backoff.constant(1)))
+    executor.submit(blocker)
+    submitter = Background(lambda: executor.options(timeout=5).submit(str))
+    clock.wait_for_sleepers(1)
+    clock.advance(1)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        executor.options(timeout=5).submit(str)
+        submitter.result()
     assert executor.stats().cancelled == 1
     blocker.let_go()
+
+
+def test_timeout_of_a_call_that_ends_while_a_thread_is_awaited(make: Make) -> None:
+    """A call that ends before a thread to watch its time is to be had needs none, and its submitter waits no longer."""
+    clock = NoTimer(refusals=1)
+    blocker = ClockBlocker(clock)
+    executor = make(1, clock=clock, submit_retry=Retry(3, backoff.constant(1)))
+    executor.submit(blocker)
+    submitter = Background(lambda: executor.options(timeout=5).submit(str, "done"))
+    clock.wait_for_sleepers(1)
+    blocker.let_go()
+    assert submitter.result().result(PATIENCE) == "done"
+    assert clock.monotonic() == 0
+    assert executor._intake.timer.thread() is None
 
 
 def test_a_token_cancels_what_waits(make: Make, blocker: Blocker) -> None:

@@ -8,8 +8,9 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED
 from typing import Any, TypeVar
 
 from threadkit._clock import Clock
-from threadkit._future import Host, TimedCall, Work
+from threadkit._future import Host, Work
 from threadkit._override import override
+from threadkit._timed_call import TimedCall
 
 T = TypeVar("T")
 

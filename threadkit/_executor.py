@@ -15,11 +15,10 @@ from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
 from threadkit._engine import EngineLane
 from threadkit._errors import Closed
-from threadkit._intake import ON_FULL, Intake, OnFull, is_on_event_loop
+from threadkit._intake import ON_FULL, Intake, OnFull
 from threadkit._lane import ExecutorStats, PoolLane, processors
 from threadkit._override import override
-from threadkit._pace import Pace
-from threadkit._plant import is_final
+from threadkit._pace import Pace, once_there_is_a_thread
 from threadkit._steward import Steward
 from threadkit._submitter import Submitter
 from threadkit.backoff import Retry, exponential
@@ -44,8 +43,8 @@ class BoundedExecutor(BaseComponent, Submitter):
         max_pending: how many calls may wait; those that run do not count.
         on_full: what ``submit()`` does when so many wait: "block" until there is room, "reject" with ``Full``,
             "caller_runs" the call in its own thread, "drop_oldest" cancels the call that has waited longest.
-        submit_retry: how often, and how soon, a call that the inner executor refused, or a first thread that the system
-            refused, is tried again.
+        submit_retry: how often, and how soon, a call that the inner executor refused, or a thread that the system
+            refused, the first one or the one that watches ``options(timeout=)``, is tried again.
         recreate: how often a minute a broken inner executor is replaced; 0 is never.
         context: whether calls run in a copy of the context that they were submitted in. It does not reach other
             processes.
@@ -214,7 +213,13 @@ class BoundedExecutor(BaseComponent, Submitter):
         self._steward = Steward(self)
         self._lane: PoolLane | EngineLane = self._new_lane()
         self._intake = Intake(
-            self.name, self._lane, self._on_full, self._max_pending, self._token, self._observers.emit
+            self.name,
+            self._lane,
+            self._on_full,
+            self._max_pending,
+            retry=self._submit_retry,
+            token=self._token,
+            emit=self._observers.emit,
         )
 
     @override
@@ -228,7 +233,7 @@ class BoundedExecutor(BaseComponent, Submitter):
         self._steward.lane = self._lane
         try:
             self._lane.prepare()
-            self._start_first_thread()
+            once_there_is_a_thread(self._lane.start, Pace(self._clock, self._submit_retry), self._token.wait)
         except BaseException as error:
             self._lane.dispose(error)
             raise
@@ -275,17 +280,6 @@ class BoundedExecutor(BaseComponent, Submitter):
             emit=self._observers.emit,
             on_end=self._steward.conclude,
         )
-
-    def _start_first_thread(self) -> None:
-        pace = Pace(self._clock, self._submit_retry)
-        while True:
-            try:
-                self._lane.start()
-                return
-            except RuntimeError as error:
-                delay = pace.after(error)
-                if delay is None or is_final(error) or is_on_event_loop() or self._token.wait(delay):
-                    raise
 
     def _conclude(self, broken: BaseException | None) -> None:
         """On the last thread."""

@@ -27,7 +27,6 @@ from typing import Any, Protocol, TypeVar
 from threadkit import _arguments
 from threadkit._calling import describe_function
 from threadkit._clock import Clock, deadline_after
-from threadkit._errors import CallTimeout
 from threadkit._override import override
 from threadkit._unread import Unread
 from threadkit._waiting import Waiters
@@ -67,7 +66,7 @@ class _Nobody:
         """Do nothing."""
 
 
-_NOBODY = _Nobody()
+NOBODY = _Nobody()
 
 
 class _Audience:
@@ -245,7 +244,7 @@ class Call(StandardFuture[T]):
             if not self._claim():
                 return False
             self._settle(CANCELLED_AND_NOTIFIED, None, None)
-        self._lane = _NOBODY
+        self._lane = NOBODY
         self._tell()
         return True
 
@@ -323,14 +322,14 @@ class Call(StandardFuture[T]):
             if error is not None:
                 self._unread = self._lane.unread(name, error)
             self._settle(state, result, error)
-        lane, self._lane = self._lane, _NOBODY
+        lane, self._lane = self._lane, NOBODY
         lane.withdrawn(self, failed=error is not None)
         self._tell()
         return True
 
     def _end(self, result: T | None, error: BaseException | None, unread: Unread | None = None) -> None:
         """Settle a call that was run. The right to it is here, so nobody else will."""
-        lane, self._lane = self._lane, _NOBODY
+        lane, self._lane = self._lane, NOBODY
         lane.ended(self, failed=error is not None)
         if unread is not None:  # a success must not cost a dict
             self._unread = unread
@@ -368,49 +367,3 @@ class Call(StandardFuture[T]):
                 callback(self)
             except BaseException:  # even SystemExit must neither end a worker nor keep the other callbacks waiting
                 _logger.exception("callback %r of %r failed", callback, self)
-
-
-class TimedCall(Call[T]):
-    """A call that may be given up while it runs, so that two may want to settle it."""
-
-    __slots__ = ("_called", "_verdict")
-
-    def __init__(self, clock: Clock, lane: Host, work: Work) -> None:
-        super().__init__(clock, lane, work)
-        self._called = describe_function(work[0])  # for when its time is over and the function is the worker's alone
-        self._verdict: list[None] = [None]  # whoever pops it says how a call ends that was begun
-
-    def expire(self, what: str, timeout: float) -> None:
-        """Give it up: where it waits it will never be run, and where it runs nobody will hear of its end."""
-        self.abandon(CallTimeout(what, timeout))
-
-    def abandon(self, error: BaseException) -> None:
-        """Finish it with an error, whether it waits or runs."""
-        lane = self._lane  # first: who loses the decision forgets it
-        if not self._withdraw(FINISHED, None, error) and self._decide():
-            self._unread = lane.unread(self._called, error)
-            self._settle(FINISHED, None, error)
-            self._tell()
-
-    @override
-    def _end(self, result: T | None, error: BaseException | None, unread: Unread | None = None) -> None:
-        in_time = self._decide()  # else nobody will ask for this error, and it speaks up when it goes
-        lane, self._lane = self._lane, _NOBODY
-        lane.ended(self, failed=error is not None or not in_time)
-        if in_time:
-            if unread is not None:
-                self._unread = unread
-            self._settle(FINISHED, result, error)
-            self._tell()
-
-    @override
-    def _name(self) -> str:
-        return self._called
-
-    def _decide(self) -> bool:
-        """Return whether the outcome is the caller's to settle. True for a call that was withdrawn, which is done."""
-        try:
-            self._verdict.pop()
-        except IndexError:
-            return False
-        return not self.done()

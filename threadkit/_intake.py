@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
 from typing import Any, Literal, NoReturn, Protocol
 
 from threadkit import _arguments
+from threadkit._calling import is_on_event_loop
 from threadkit._clock import Clock, deadline_after
 from threadkit._errors import Closed, Full, WouldBlock
-from threadkit._future import Call, TimedCall
+from threadkit._future import Call
 from threadkit._lane import Terms
+from threadkit._pace import Pace, once_there_is_a_thread
 from threadkit._permits import Permits
 from threadkit._stop import StopToken
 from threadkit._tally import Tally
+from threadkit._timed_call import TimedCall
 from threadkit._timer import Timer
+from threadkit.backoff import Retry
 from threadkit.events import CallRejected, Event
 
 OnFull = Literal["block", "reject", "caller_runs", "drop_oldest"]
@@ -57,6 +60,7 @@ class Intake:
         lane: where calls go.
         on_full: what to do where there is no permit.
         limit: how many calls may wait, for messages.
+        retry: how often, and how soon, a thread that the system refused is asked for again.
         token: set when nothing more is to be taken.
         emit: told of calls that are refused.
     """
@@ -67,6 +71,8 @@ class Intake:
         lane: _Lane,
         on_full: OnFull,
         limit: float,
+        *,
+        retry: Retry,
         token: StopToken,
         emit: Callable[[Event], object],
     ) -> None:
@@ -78,6 +84,7 @@ class Intake:
         self._permits = lane.permits
         self._on_full = on_full
         self._limit = limit
+        self._retry = retry
         self._token = token
         self._emit = emit
 
@@ -208,12 +215,25 @@ class Intake:
                 hook = terms.token.on_stop(call.cancel)
                 call.add_done_callback(lambda _: hook.remove())
             if deadline is not None and terms.timeout is not None and isinstance(call, TimedCall):
-                timer = self.timer
-                entry = timer.at(deadline, functools.partial(_expire, call, terms.timeout))
-                call.add_done_callback(lambda _: timer.cancel(entry))
+                self._watch(call, terms.timeout, deadline)
         except BaseException:  # no thread to be had for the timer
             call.cancel()
             raise
+
+    def _watch(self, call: TimedCall[Any], timeout: float, deadline: float) -> None:
+        """Have a call end early when its time is over."""
+        clock, timer = self.clock, self.timer
+
+        def watch() -> None:
+            if not call.done():
+                entry = timer.at(deadline, functools.partial(_expire, call, timeout))
+                call.add_done_callback(lambda _: timer.cancel(entry))
+
+        def wait(seconds: float) -> bool:
+            call.wait(deadline_after(clock, seconds))
+            return False
+
+        once_there_is_a_thread(watch, Pace(clock, self._retry), wait)
 
     def _refuse_to_block(self) -> None:
         if self._lane.is_worker():
@@ -299,10 +319,3 @@ def _earlier(deadline: float | None, until: float) -> float | None:
 
 def _expire(call: TimedCall[Any], timeout: float, _: object) -> None:
     call.expire("the call", timeout)
-
-
-def is_on_event_loop() -> bool:
-    # Where nobody has imported asyncio nobody runs its loop, and importing it would take 44 ms.
-    events = sys.modules.get("asyncio.events")
-    running = getattr(events, "_get_running_loop", None)  # absent where another thread is just importing it
-    return running is not None and running() is not None

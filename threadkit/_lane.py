@@ -14,12 +14,13 @@ import attrs
 
 from threadkit._calling import is_ctrl_c
 from threadkit._clock import Clock
-from threadkit._future import Call, TimedCall
+from threadkit._future import Call
 from threadkit._override import override
 from threadkit._permits import Permits
 from threadkit._pool import ThreadPool
 from threadkit._stop import StopToken
 from threadkit._tally import Tally
+from threadkit._timed_call import TimedCall
 from threadkit._unread import Unread
 from threadkit.events import CallRejected, ErrorUnread, Event
 

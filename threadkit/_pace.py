@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from threadkit._clock import Clock
+from collections.abc import Callable
+from typing import TypeVar
+
+from threadkit._calling import is_on_event_loop
+from threadkit._clock import Clock, is_at_exit
 from threadkit.backoff import Retry, RetryState
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -31,3 +37,23 @@ class Pace:
         if delay is not None:
             self._delay = delay
         return delay
+
+
+def once_there_is_a_thread(step: Callable[[], T], pace: Pace, wait: Callable[[float], bool]) -> T:
+    """Do what needs a new thread, and again where the system gives none.
+
+    Args:
+        step: what to do.
+        pace: how often, and how soon.
+        wait: waits so many seconds; returns True where there is no use in going on.
+
+    Raises:
+        RuntimeError: there was no thread to the last; or there will be none, or this thread must not wait for one.
+    """
+    while True:
+        try:
+            return step()
+        except RuntimeError as error:
+            delay = pace.after(error)
+            if delay is None or is_at_exit(error) or is_on_event_loop() or wait(delay):
+                raise

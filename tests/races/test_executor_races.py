@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from threadkit import BoundedExecutor, Retry, SystemClock, backoff
-from threadkit._future import Call, TimedCall
+from threadkit._future import Call
 from threadkit._permits import Permits
 from threadkit._pool import ThreadPool
+from threadkit._timed_call import TimedCall
 
 pytestmark = pytest.mark.races
 
