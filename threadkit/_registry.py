@@ -266,20 +266,24 @@ class Registry:
             StartTimeout: it was not up in time.
             BaseException: whatever its ``start()`` raised.
         """
-        with stop.on_stop(functools.partial(self._recall, entry, stop)):
-            self._await_required(entry, timeout)
-            try:
+        has_begun = False
+        try:
+            with stop.on_stop(functools.partial(self._recall, entry, stop)):
+                self._await_required(entry, timeout)
+                has_begun = True
                 start(entry, self._clock, timeout)
-            except Closed:
-                if not entry.token.is_set():  # else it was told to stop before it began
-                    raise
-            finally:
-                with self._condition:
-                    # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the
-                    # two leave a component that runs and counts as neither.
-                    entry.up = True
-                    entry.starting = False
-                    self._condition.notify_all()
+        except Closed:
+            if not (has_begun and entry.token.is_set()):  # else it was told to stop before it was up
+                raise
+        finally:
+            with self._condition:
+                # Or half up: it must be told to stop in either case. In this order, lest an interrupt between the two
+                # leave a component that runs and counts as neither.
+                entry.up = has_begun
+                entry.starting = False
+                if not has_begun:
+                    release(entry)
+                self._condition.notify_all()
 
     def _await_required(self, entry: Entry, timeout: float | None) -> None:
         """Wait until what this one requires is up: another thread may be adding that."""
