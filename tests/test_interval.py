@@ -386,6 +386,27 @@ def test_a_suspended_machine(clock: VirtualClock) -> None:
     assert func.runs[1].scheduled_at == EPOCH + timedelta(hours=9)
 
 
+@pytest.mark.parametrize(
+    ("every", "missed"),
+    [
+        (triggers.every(1, aligned=True), 7199),
+        (triggers.every(1, start=EPOCH), 7199),
+        (triggers.every(1, aligned=True, end=EPOCH + timedelta(seconds=5000)), 4999),
+        (triggers.every(1, aligned=True).except_on(EPOCH.date() - timedelta(1)), 1000),
+    ],
+)
+def test_how_many_are_counted(clock: VirtualClock, every: Trigger, missed: int) -> None:
+    """Of even steps all that were missed are counted, and of what has to be asked for one by one a thousand."""
+    func = Recorder(clock)
+    task = IntervalTask(func, every, clock=clock)
+    task.start()
+    jump(clock, 7200.5)
+    assert (task.runs, task.missed) == (1, missed)
+    assert func.runs[0].scheduled_at == EPOCH + timedelta(seconds=1)
+    task.stop()
+    assert task.join(1)
+
+
 def test_a_suspended_machine_and_an_interval(clock: VirtualClock) -> None:
     """A suspend, in which the monotonic clock stands still, means nothing to an interval."""
     func = Recorder(clock)

@@ -865,3 +865,28 @@ def test_bounds_that_are_refused(make: Callable[..., triggers.Trigger]) -> None:
 def test_a_start_at_the_beginning_of_the_calendar() -> None:
     """A start as early as can be is no bound at all."""
     assert daily("12:00", start=datetime.min.replace(tzinfo=UTC)).next_after(NOON) == NOON + DAY
+
+
+@settings(deadline=None)
+@given(
+    step=st.integers(1, 50),
+    start=st.none() | st.integers(-100, 100),
+    length=st.none() | st.integers(0, 150),
+    moment=st.integers(-200, 200),
+    span=st.integers(0, 200),
+    aligned=st.booleans(),
+)
+def test_steps_are_counted_as_if_asked_for(
+    step: int, start: int | None, length: int | None, moment: int, span: int, aligned: bool
+) -> None:
+    """How many steps lie in a span is worked out, and the same as who asks for one after the other would count."""
+    base = datetime(2024, 5, 1, tzinfo=UTC)
+    begin = None if start is None else base + timedelta(seconds=start)
+    end = None if length is None else (begin or base) + timedelta(seconds=length)
+    trigger = every(step, start=begin, end=end, aligned=aligned)
+    first = base + timedelta(seconds=moment)
+    last = first + timedelta(seconds=span)
+    counted, due = 0, trigger.next_after(first)
+    while due and due <= last:
+        counted, due = counted + 1, trigger.next_after(due)
+    assert trigger._passed(first, last) == (counted if begin or aligned else None)

@@ -29,7 +29,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _SHORTEST = 1e-6  # seconds; the resolution of timedelta
 _SET_RIGHT = timedelta(hours=1)  # a clock that is set back by more than this was wrong before
-_MOST_COUNTED = 1000  # missed appointments; asking a trigger for more of them would take too long
+_MOST_COUNTED = 1000  # missed appointments, where a trigger has to be asked for each: more would take too long
 
 
 class Due(Protocol):
@@ -163,6 +163,8 @@ class Appointment(Due):
         now = clock.now()
         reached = now - (self.at - self.point)
         passed, point = 0, self._next_after(self.point)
+        if point is not None and point <= reached and (known := self.trigger._passed(self.point, reached)) is not None:
+            passed, point = known, self._next_after(reached)
         while point is not None and point <= reached:
             passed += 1
             point = self._next_after(point if passed < _MOST_COUNTED else reached)

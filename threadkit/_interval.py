@@ -39,12 +39,12 @@ class IntervalTask(BaseComponent):
     tasks of a lifecycle share one scheduler; a task that is started alone has one of its own.
 
     **Late and missed runs.** What is due while nothing can run (the machine was asleep, the clock was set forward, all
-    threads are busy) is run once, as soon as possible; more runs that have become due by then are folded into it.
-    With ``misfire="skip"`` a run is left out if the next is due as well, or if it is more than a minute late. What was
+    threads are busy) is run once, as soon as possible; more runs that have become due by then are folded into it. With
+    ``misfire="skip"`` a run is left out if the next is due as well, or if it is more than a minute late. What was
     folded or left out is counted in ``missed`` and told by a ``RunMissed`` event. Single moments (``triggers.at``, or
     all that a trigger names) that have passed when the task starts are late. A wall clock that is set back by up to an
-    hour makes no run come twice; one set back by more was wrong before, and the trigger is followed by the right
-    time from then on.
+    hour makes no run come twice; one that is set back by more was wrong before, and the trigger is followed by the
+    right time from then on.
 
     **The next run** may be moved by whoever sets ``interval``, by ``every`` where that is a function, and by the run
     itself, which returns ``IntervalTask.again_in("30s")``, or ``IntervalTask.DONE`` for never.
@@ -290,7 +290,10 @@ class IntervalTask(BaseComponent):
 
     @property
     def missed(self) -> int:
-        """How many runs were due while nothing could run, or in a pause, and were folded into another or left out."""
+        """How many runs were due while nothing could run, or in a pause, and were folded into another or left out.
+
+        Of calendar triggers (``daily`` to ``cron``, ``a | b``, your own) at most a thousand are counted at a time.
+        """
         return self._figures.missed
 
     @override

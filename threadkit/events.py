@@ -129,7 +129,10 @@ class RunSkipped(Event):
 
 @frozen
 class RunMissed(Event):
-    """Runs were due while nothing could run, and were folded into one, or left out by the misfire policy."""
+    """Runs were due while nothing could run, or in a pause, and were folded into one, or left out.
+
+    Of calendar triggers at most a thousand are counted at a time.
+    """
 
     scheduled_at: datetime
     count: int

@@ -74,6 +74,10 @@ class Trigger(ABC):
         """Return the single moments that it is made of, as far as ``at`` and ``after`` have named them."""
         return frozenset()
 
+    def _passed(self, moment: datetime, until: datetime) -> int | None:  # noqa: ARG002  # few can tell
+        """Return how many are due later than ``moment`` and up to ``until``; None where that takes asking for each."""
+        return None
+
     def except_on(self, *dates: date) -> Trigger:
         """Return a trigger that skips whatever would be due on these dates.
 
@@ -290,6 +294,14 @@ class _Steps(Trigger):
 
     def _moments(self) -> frozenset[datetime]:
         return frozenset([self.start] if self.once and self.start else [])
+
+    def _passed(self, moment: datetime, until: datetime) -> int | None:
+        origin = _EPOCH if self.aligned else self.start
+        if origin is None:
+            return None
+        floor = max(moment, self.start - _MICROSECOND) if self.start else moment
+        last = min(until, self.end) if self.end else until
+        return max(0, (last - origin) // self.step - (floor - origin) // self.step)
 
     def next_after(self, moment: datetime) -> datetime | None:
         with suppress(OverflowError):
