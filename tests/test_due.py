@@ -113,7 +113,7 @@ def test_appointments_sleep_a_minute_at_most() -> None:
 
 
 def test_missed_appointments_are_counted() -> None:
-    """After a long sleep the next appointment is in the future, and those in between are counted up to a thousand."""
+    """After a long sleep the next appointment is in the future; of those in between even steps are all counted."""
     clock = VirtualClock()
     due = Appointment.after(triggers.every(60, aligned=True), clock.now(), 0.0)
     assert due is not None
@@ -123,6 +123,10 @@ def test_missed_appointments_are_counted() -> None:
     assert (following.at, passed) == (EPOCH + timedelta(minutes=11), 9)
     clock.suspend(365 * 86400)
     following, passed = due.following(clock, 0.0)
+    assert following is not None
+    assert (following.at, passed) == (EPOCH + timedelta(days=365, minutes=11), 365 * 1440 + 9)
+    asked = Appointment(triggers.every(60, aligned=True) | triggers.at(EPOCH), due.point, EPOCH, 0.0)
+    following, passed = asked.following(clock, 0.0)
     assert following is not None
     assert (following.at, passed) == (EPOCH + timedelta(days=365, minutes=11), 1000)
 
