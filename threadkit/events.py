@@ -129,10 +129,7 @@ class RunSkipped(Event):
 
 @frozen
 class RunMissed(Event):
-    """Runs were due while nothing could run, or in a pause, and were folded into one, or left out.
-
-    Of calendar triggers at most a thousand are counted at a time.
-    """
+    """Runs were due while nothing could run, or in a pause, and were folded into one, or left out; see ``missed``."""
 
     scheduled_at: datetime
     count: int
