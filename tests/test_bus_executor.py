@@ -460,6 +460,45 @@ def test_room_that_comes_in_time() -> None:
     assert len(bus._timer) == 0
 
 
+def test_room_that_comes_as_the_time_is_over() -> None:
+    """A call that gets room at the moment of its deadline is given up, whether its handler begins or not."""
+    clock, blocker, may_end = VirtualClock(), Blocker(), Gate()
+
+    class Late(BoundedExecutor):
+        def options(self, **terms: Any) -> Any:
+            blocker.let_go()
+            first.result(PATIENCE)
+            clock.advance(5)
+            return super().options(**terms)
+
+    with Late(1, max_pending=0) as executor:
+        first = executor.submit(blocker)
+        bus = Bus(executor=executor, clock=clock)
+        bus.action("status")(may_end.pass_through)
+        with pytest.raises(CallTimeout, match="within 5 s"):
+            bus.call("status", timeout=5)
+        may_end.open()
+    assert bus.work_left() == 0
+
+
+def test_handler_that_a_full_executor_leaves_to_the_caller() -> None:
+    """A handler that a full executor has its caller run still gives its result, however long it takes, as inline."""
+    clock, blocker = VirtualClock(), Blocker()
+    with BoundedExecutor(1, max_pending=0, on_full="caller_runs") as executor:
+        executor.submit(blocker)
+        bus = Bus(executor=executor, clock=clock)
+
+        @bus.action("slow")
+        def slow() -> threading.Thread:
+            clock.advance(10)
+            return threading.current_thread()
+
+        try:
+            assert bus.call("slow", timeout=5) is threading.current_thread()
+        finally:
+            blocker.let_go()
+
+
 def test_full_executor_that_rejects_a_call_with_a_timeout() -> None:
     """A call is refused at once by a full executor that rejects, however long it would have waited."""
     blocker = Blocker()

@@ -308,7 +308,7 @@ class PostOffice:
             future = executor.options(token=patience).submit(errand)
         finally:
             in_time = timer.cancel(entry)
-        if not in_time:  # what was taken all the same is cancelled by the token, or goes on
+        if not in_time and (not future.done() or future.cancelled()):  # if it was taken all the same, it may go on
             raise CallTimeout(f"action {errand.request.action!r}", seconds)
         return future
 
