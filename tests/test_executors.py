@@ -30,7 +30,7 @@ from threadkit import (
     executors,
 )
 from threadkit._engine_call import EngineCall
-from threadkit.testing import VirtualClock
+from threadkit.testing import InlineExecutor, VirtualClock
 
 
 class Engine(cf.Executor):
@@ -73,6 +73,13 @@ class Engine(cf.Executor):
 
     def shutdown(self, wait: bool = True) -> None:  # type: ignore[override]  # as loky's and dask's
         self.shut_down.append(wait)
+
+
+class Dead(Engine):
+    """An engine that was broken from the beginning."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+        raise cf.BrokenExecutor("born dead")
 
 
 class Factory:
@@ -530,11 +537,6 @@ def test_a_call_that_is_refused_again_and_again(make: Make, clock: VirtualClock,
     """When submit_retry gives up, the call fails with the last refusal; recreate bounds the engines made meanwhile."""
     executor = make(recreate=2)
     executor.start()
-
-    class Dead(Engine):
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
-            raise cf.BrokenExecutor("born dead")
-
     made = factory.engines
     made[0].die()
     executor._lane._plant._factory = lambda: made.append(Dead()) or made[-1]  # type: ignore[union-attr]  # it runs
@@ -549,6 +551,38 @@ def test_a_call_that_is_refused_again_and_again(make: Make, clock: VirtualClock,
     clock.advance(21)  # a minute after the first rebuild one more is allowed
     made[-1].run()
     assert late.result(PATIENCE) == "late"
+
+
+def test_a_stop_while_a_refused_call_waits(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A stop ends the wait of a call that was refused: it goes to the new engine, or fails where there is none."""
+    executor = make(recreate=1)
+    executor.start()
+    factory.engines[0].die()
+    executor._lane._plant._factory = InlineExecutor  # type: ignore[union-attr]  # it runs
+    good = executor.submit(str, "good")
+    clock.settle()
+    executor.stop()
+    assert good.result(PATIENCE) == "good"
+    executor = make(recreate=1, inner=Dead)
+    future = executor.submit(str)
+    clock.settle()
+    executor.shutdown()
+    assert "born dead" in str(future.exception(0))
+
+
+def test_a_stop_while_an_engine_is_busy(make: Make, clock: VirtualClock, factory: Factory) -> None:
+    """A stop does not end the wait for an engine that is only busy: what was taken is done."""
+    executor = make()
+    executor.start()
+    factory.engines[0].refusals.append(Full("executor", "inner", 3))
+    future = executor.submit(str, 1)
+    clock.settle()
+    executor.stop()
+    clock.advance(9)
+    assert factory.engines[0].sent == []
+    clock.advance(1)
+    factory.engines[0].run()
+    assert future.result(PATIENCE) == "1"
 
 
 def test_rebuilds_keep_their_distance(make: Make, clock: VirtualClock, factory: Factory) -> None:

@@ -73,6 +73,7 @@ class EngineLane(Lane):
         self.broken: BrokenExecutor | None = None
         self._may_have_context = context
         self._retry = retry
+        self._token = token
         self._closing = False  # written once
         # The calls that have a permit. Whoever pops one counts it and gives its permit back: a single step on a dict,
         # atomic.
@@ -323,7 +324,13 @@ class EngineLane(Lane):
             delay = pace.after(error)
             if delay is None or is_final(error):
                 raise error
-            call.wait(deadline_after(self.clock, delay))
+            deadline = deadline_after(self.clock, delay)
+            if self._plant.is_busy(error):
+                call.wait(deadline)
+            else:
+                call.wait_unless_stopped(deadline, self._token)
+                if self._token.is_set() and engine is self._plant.current:
+                    raise error  # a stop is final: there will never be another engine
         return None if call.done() else self._plant.present()
 
     def _tally_of(self, call: Call[Any]) -> Tally:

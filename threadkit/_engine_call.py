@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from threadkit._clock import Clock
 from threadkit._future import Host, Work
 from threadkit._override import override
+from threadkit._stop import StopToken
 from threadkit._timed_call import TimedCall
+from threadkit._waiting import Waiters
 
 T = TypeVar("T")
 
@@ -59,6 +61,13 @@ class EngineCall(TimedCall[T]):
         """Return True while the engine says so."""
         inner = self.inner
         return not self.done() and inner is not None and inner.running()
+
+    def wait_unless_stopped(self, deadline: float | None, token: StopToken) -> None:
+        """Wait until it is done, the token is set, or the clock reaches ``deadline``."""
+        waiters = Waiters()  # not those of the audience, who wait for the end alone
+        self.add_done_callback(lambda _: waiters.wake_all())
+        with token.on_stop(waiters.wake_all):
+            waiters.wait(self._clock, lambda: self.done() or token.is_set(), deadline)
 
     def follow(self, inner: StandardFuture[Any]) -> None:
         """End as the engine's own future has ended."""
