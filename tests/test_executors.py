@@ -750,6 +750,7 @@ def test_a_replaced_engine_is_killed(make: Make, clock: VirtualClock, factory: F
     factory.engines[0].die()
     clock.settle()
     assert killed == factory.engines[:1]
+    assert factory.engines[0].shut_down == [True]  # what was killed soon ends
     executor.shutdown()
     assert killed == factory.engines[:1]
     assert factory.engines[1].shut_down == [True]

@@ -176,12 +176,16 @@ class Plant:
 
     def _give_up(self, engine: Engine) -> None:
         """End an engine, and what it is at, where its factory knows how: its processes would keep this one alive."""
+        is_killed = False
         if self._kill is not None:
             try:
                 self._kill(engine.executor)
+                is_killed = True
             except Exception:
                 _logger.exception("killing %r failed", engine.executor)
-        shut_down(engine.executor, wait=False)
+        # What was killed is waited for, which does not take long: in Python 3.12 a process pool that is freed while it
+        # clears up after its processes waits for itself.
+        shut_down(engine.executor, wait=is_killed)
 
     def _ask(self, engine: Engine, error: BaseException | None) -> bool:
         """Return whether the engine says that it is broken."""
