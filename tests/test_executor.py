@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Background, Blocker
+from helpers import PATIENCE, Background, Blocker, Gate
 
 from threadkit import (
     BoundedExecutor,
@@ -234,6 +234,75 @@ def test_no_bound(make: Make, blocker: Blocker) -> None:
     futures = [executor.submit(abs, -number) for number in range(5000)]
     blocker.let_go()
     assert [future.result(PATIENCE) for future in futures] == list(range(5000))
+
+
+class Peak:
+    """A count that remembers its highest value, and opens a gate when it has been as high as it may be."""
+
+    def __init__(self, most: int) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._value = 0
+        self.highest = 0
+        self.reached = Gate()
+
+    def change(self, by: int) -> None:
+        with self._lock:
+            self._value += by
+            self.highest = max(self.highest, self._value)
+            if self.highest >= self._most:
+                self.reached.open()
+
+
+@pytest.mark.parametrize("on_full", ["block", "reject", "caller_runs", "drop_oldest"])
+@pytest.mark.parametrize("inner", [None, lambda: cf.ThreadPoolExecutor(3)], ids=["own threads", "a thread pool"])
+def test_the_peak(make: Make, on_full: str, inner: Callable[[], cf.Executor] | None) -> None:
+    """Under many submitters at most 3 calls run and at most 3 + 4 are there, both are reached, and no call is lost."""
+    executor = make(*(() if inner else (3,)), inner=inner, max_pending=4, on_full=on_full)
+    executor.start()
+    lane = executor._lane
+    running, present = Peak(3), Peak(7)
+    put, ended, withdrawn = lane.put, lane.ended, lane.withdrawn
+    submitters: set[threading.Thread] = set()
+
+    # A call is there from when it has its permit until just before it gives that back.
+    def count_put(call: Any) -> None:
+        present.change(1)
+        put(call)
+
+    def count_ended(call: Any, *, failed: bool) -> None:
+        present.change(-1)
+        ended(call, failed=failed)
+
+    def count_withdrawn(call: Any, *, failed: bool) -> None:
+        present.change(-1)
+        withdrawn(call, failed=failed)
+
+    lane.put, lane.ended, lane.withdrawn = count_put, count_ended, count_withdrawn  # type: ignore[assignment, method-assign]
+
+    def work() -> None:
+        if threading.current_thread() in submitters:
+            return  # by "caller_runs"
+        running.change(1)
+        running.reached.pass_through()
+        present.reached.pass_through()
+        running.change(-1)
+
+    def submit() -> list[cf.Future[None]]:
+        submitters.add(threading.current_thread())
+        futures = []
+        for _ in range(100):
+            with contextlib.suppress(Full):
+                futures.append(executor.submit(work))
+        return futures
+
+    futures = [future for submitter in [Background(submit) for _ in range(6)] for future in submitter.result()]
+    executor.shutdown(timeout=PATIENCE)
+    assert (running.highest, present.highest) == (3, 7)
+    stats = executor.stats()
+    assert len(futures) == stats.submitted == stats.completed + stats.cancelled
+    assert stats.cancelled == stats.dropped == sum(future.cancelled() for future in futures)
+    assert stats.submitted + stats.rejected == 600
 
 
 # --- Policies --------------------------------------------------------------------------------------------------------
