@@ -8,9 +8,9 @@ import threading
 from collections import deque
 
 import pytest
-from helpers import HOST, Background, Gate, bounds
+from helpers import HOST, Background, Gate, Parked, bounds
 
-from threadkit import JobContext, JobState, Lifecycle, Retry, WorkQueue, events
+from threadkit import JobContext, JobState, Lifecycle, Retry, Snooze, WorkQueue, events
 from threadkit import _job as job_module
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._crew import Crew
@@ -326,6 +326,66 @@ def test_a_drain_sleeps_on_while_another_job_runs():
         assert draining.thread.is_alive()
         clock.advance(1)
         assert draining.result()
+
+
+def test_a_drain_that_does_not_wait_for_delayed_jobs_ends_with_a_snooze():
+    """A drain that leaves scheduled jobs aside ends when the last job that runs has put itself off."""
+    clock = VirtualClock()
+    queue = WorkQueue(workers=0, clock=clock)
+
+    @queue.handler
+    def put_off(payload):
+        raise Snooze(3600)
+
+    queue.submit(put_off)
+    job = queue._begin_next()
+    draining = Parked(clock, lambda: queue.drain(delayed=False))
+    assert draining.waits
+    finish(queue, job)
+    assert draining.result()
+    queue.stop()
+
+
+def test_a_drain_ends_when_what_has_been_cancelled_leaves_the_line():
+    """A drain ends although the last job ended while a cancelled one, which a worker had in hand, was in the line."""
+    clock = VirtualClock()
+    queue = WorkQueue(workers=0, clock=clock)
+    queue.handler("work", concurrency=1)(lambda payload: payload)
+    last, cancelled = queue.submit_many("work", [1, 2])
+    queue._begin_next()
+    limits = queue._handlers.find("work").limits
+    admit = limits.admit
+
+    def meanwhile(record):
+        assert cancelled.cancel()
+        return admit(record)
+
+    limits.admit = meanwhile
+    assert queue._begin_next() is None
+    limits.admit = admit
+    draining = Parked(clock, queue.drain)
+    assert draining.waits
+    finish(queue, last)
+    assert queue._begin_next() is None
+    assert draining.result()
+    queue.stop()
+
+
+def test_a_drain_ends_when_a_cancelled_job_is_dropped():
+    """A drain ends although the last thing in the line was a cancelled job, and a submit that makes room found it."""
+    clock = VirtualClock()
+    queue = WorkQueue(workers=0, clock=clock)
+    queue.handler("work")(lambda payload: payload)
+    last, cancelled = queue.submit_many("work", [1, 2])
+    queue._begin_next()
+    cancelled.cancel()
+    queue._store.push(cancelled)  # whoever had it in hand was about to put it into the line
+    draining = Parked(clock, queue.drain)
+    finish(queue, last)
+    assert draining.waits
+    queue._drop(queue._store.claim_oldest())
+    assert draining.result()
+    queue.stop()
 
 
 def test_a_crew_that_shrinks_and_grows_again():

@@ -133,7 +133,7 @@ class Dispatcher(Waitlist):
         while self._may_begin():
             record = self._store.claim()
             if record is None:
-                return None
+                break
             handler = record.handler
             if handler.func is None:
                 self._shelve(record, handler)
@@ -145,6 +145,7 @@ class Dispatcher(Waitlist):
             if self._store.move(record, PENDING, RUNNING):
                 return record  # type: ignore[return-value]  # a queue's records are jobs; cast() is a call
             self._hand_over(record)
+        self._drains.wake_all()  # the line was left to this thread; see _wake_drains()
         return None
 
     @override
@@ -277,6 +278,7 @@ class Dispatcher(Waitlist):
             self._times.note(job)
         if job.state is CANCELLED:  # this very moment, before there was a call to forget
             self._times.forget(job)
+        self._wake_drains()  # some do not wait for scheduled jobs
         assert failure is not None  # noqa: S101 - for the type checkers
         self._emit(
             JobRetried(

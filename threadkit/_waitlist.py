@@ -249,6 +249,7 @@ class Waitlist(BaseComponent):
             self._permits.give()
             self._tell_ended(record)
         self._hand_over(record)
+        self._wake_drains()
 
     def _withdraw(self, record: JobRecord, after: JobState, why: str) -> bool:
         """End a job that waits; return False where it runs or has finished."""
@@ -358,7 +359,12 @@ class Waitlist(BaseComponent):
             waiters = self._audience.pop(cast("Job", record), None)
             if waiters is not None:
                 waiters.wake_all()
-        if self._drains._gates and not self._store.has_ready():
+        if self._drains._gates:
+            self._wake_drains()
+
+    def _wake_drains(self) -> None:
+        """Wake who waits for the last job, unless something is in the line: whoever takes that out sees to it."""
+        if not self._store.has_ready():
             self._drains.wake_all()
 
 
