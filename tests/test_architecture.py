@@ -20,7 +20,7 @@ from programs import unmeasured
 
 # The table. A lower number is a lower floor, and an import goes to a lower number.
 FLOORS: dict[int, str] = {
-    0: "_errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen",
+    0: "_errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen _whereabouts",
     1: "_verdicts _durations _calendar events health _waiting _stamps _lease _systemd _tally _request _unread "
     "_codec _commit _owners _wakeup _sqlite_schema _keep _retry_after _meter _quotas",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool _attendant",

@@ -23,6 +23,7 @@ from threadkit import (
     UnknownHandler,
     WorkQueue,
     WouldBlock,
+    current_job,
     events,
 )
 from threadkit.testing import VirtualClock
@@ -775,6 +776,50 @@ def test_handlers_may_run_on_an_executor():
         assert queue.submit(triple, 2).result(5) == 6
         assert isinstance(queue.submit(fail).exception(5).__cause__, KeyboardInterrupt)
         assert engine._max_workers == 4
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_handler_on_a_pool_of_threads_knows_its_job(kind):
+    """On a pool of threads a handler can ask for its job, and is kept from waiting for its own full queue."""
+    may_submit = Gate()
+    with cf.ThreadPoolExecutor(1) as engine, WorkQueue(workers=1, maxsize=1, executor=engine) as queue:
+
+        def plain(payload):
+            if payload == "first":
+                may_submit.pass_through()
+                with pytest.raises(WouldBlock):
+                    queue.submit("work")
+                with pytest.raises(WouldBlock):
+                    queue.drain()
+            return current_job().job_id
+
+        async def coroutine(payload):
+            return plain(payload)
+
+        queue.handler("work")(plain if kind == "plain" else coroutine)
+        first = queue.submit("work", "first")
+        second = queue.submit("work")
+        may_submit.open()
+        assert (first.result(5), second.result(5)) == (first.id, second.id)
+
+
+def test_an_executor_that_may_be_elsewhere_is_given_no_context():
+    """An executor of which nobody says where it runs is given the handler itself, which can be pickled if that can."""
+    given = []
+
+    class Elsewhere(cf.Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            given.append((fn, args))
+            future = cf.Future()
+            future.set_result(fn(*args))
+            return future
+
+    queue = WorkQueue(workers=0, executor=Elsewhere())
+    queue.handler("work")(str)
+    job = queue.submit("work", 1)
+    queue.run_next()
+    assert (job.result(0), given) == ("1", [(str, (1,))])
+    queue.stop()
 
 
 def test_a_queue_may_be_adopted_with_its_jobs():

@@ -3,6 +3,7 @@
 Where things live, from the ground up (an import goes strictly down; ``tests/test_architecture.py`` holds the table):
 
     floor 0  words         _errors _override _fork _arguments _chance _clock _calling _agenda _stacks _frozen
+    floor 0                _whereabouts
     floor 1  values        _verdicts _durations _calendar events health _waiting _stamps
     floor 1                _lease _systemd _tally _request _unread _codec _commit _owners _wakeup _sqlite_schema
     floor 1                _keep _retry_after _meter _quotas

@@ -19,6 +19,7 @@ from threadkit._meter import Meter
 from threadkit._quotas import By, PerKey
 from threadkit._records import JobRecord
 from threadkit._waiting import outcome_of
+from threadkit._whereabouts import is_in_process
 from threadkit.backoff import Retry
 
 
@@ -162,6 +163,7 @@ class Caller:
         self.meter = meter or Meter()
         self._clock = clock
         self._executor = executor
+        self._is_near = executor is not None and is_in_process(executor)
         self._start = start
         self.worker = worker
         self.is_abandoned = False  # written once: the queue has another worker in its place
@@ -175,9 +177,12 @@ class Caller:
             return outcome_of(self._start(func(*arguments)), self._clock)
         if self._executor is None:
             return self._run(func, arguments) if handler.is_async else func(*arguments)
+        work: tuple[Any, ...] = (func, *arguments)
         if handler.is_async:
-            return outcome_of(self._executor.submit(_run_coroutine, func, *arguments), self._clock)
-        return outcome_of(self._executor.submit(func, *arguments), self._clock)
+            work = (_run_coroutine, *work)
+        if self._is_near:  # so that there is a job to ask for, and to keep from waiting for itself
+            work = (contextvars.copy_context().run, *work)
+        return outcome_of(self._executor.submit(*work), self._clock)
 
     def close(self) -> None:
         """Close the meter, and the event loop, if there is one."""

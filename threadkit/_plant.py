@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
@@ -17,6 +16,7 @@ from threadkit._errors import Full
 from threadkit._lost import LostWatch
 from threadkit._stop import StopToken
 from threadkit._timer import Timer
+from threadkit._whereabouts import is_in_process
 from threadkit.backoff import Retry, RetryState, delay_of
 from threadkit.events import Event, ExecutorRebuilt
 
@@ -97,7 +97,7 @@ class Plant:
         """
         executor = self._make()
         self.workers = self.workers or _number(getattr(executor, "_max_workers", 0))
-        self.in_process = _is_in_process(self._factory, executor)
+        self.in_process = is_in_process(executor, self._factory)
         self.current = self._engine(0, executor)
 
     def present(self) -> Engine:
@@ -222,21 +222,6 @@ def is_final(error: BaseException) -> bool:
     It exits; or it is a spawned process that is still importing a main module which starts processes unasked.
     """
     return is_at_exit(error) or "bootstrapping phase" in str(error)
-
-
-def _is_in_process(factory: object, executor: Executor) -> bool:
-    """Tell whether an engine runs calls on threads of this interpreter: as it or its factory says, or by its class."""
-    said = getattr(factory, "in_process", getattr(executor, "in_process", None))
-    if isinstance(said, bool):
-        return said
-    # Looked up, since importing it would cost those who never need it. The interpreters of 3.14 derive from threads.
-    threads = sys.modules.get("concurrent.futures.thread")
-    interpreters = sys.modules.get("concurrent.futures.interpreter")
-    return (
-        threads is not None
-        and isinstance(executor, threads.ThreadPoolExecutor)
-        and not (interpreters is not None and isinstance(executor, interpreters.InterpreterPoolExecutor))
-    )
 
 
 def _number(said: Any) -> int:

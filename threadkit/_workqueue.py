@@ -56,7 +56,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
         store: where jobs are kept; None is a ``stores.MemoryStore()``.
         executor: a ``concurrent.futures.Executor`` on which handlers run, as many at once as there are workers. None
             is the workers themselves. With processes, handlers, payloads and results must be picklable, and there is no
-            context to ask for.
+            context to ask for. A class of your own whose calls run on threads of this process says so by an attribute
+            ``in_process``; then, as on a ``ThreadPoolExecutor``, ``current_job()`` is known there.
         loop: an ``EventLoopThread`` on which async handlers run, as many at once as there are workers. None is a loop
             of each worker's own. There as here a cancelled job is told by its token; the end of the loop cancels.
         retry: how often, and how soon, a job whose handler raises is tried again.
