@@ -292,8 +292,6 @@ class Retry:
         if policy is None or state.attempt_number >= policy.max_attempts:
             return None
         delay = delay_of(policy.backoff, state)
-        if policy.timeout is not None and state.seconds_since_start + delay > policy.timeout:
-            return None
         return None if policy.is_enough(state, delay) else delay
 
     def policy_for(self, error: BaseException | None) -> Retry | None:
@@ -311,6 +309,8 @@ class Retry:
             delay: the seconds until the next attempt, if there is one.
         """
         if state.attempt_number >= self.max_attempts:
+            return True
+        if self.timeout is not None and state.seconds_since_start + delay > self.timeout:
             return True
         return self.stop is not None and bool(self.stop(attrs.evolve(state, upcoming_sleep=delay)))
 

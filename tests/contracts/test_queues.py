@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from datetime import timedelta
 
@@ -364,6 +365,16 @@ def test_a_stop_condition_ends_what_asks_to_be_tried_again(queue, clock):
     clock.advance(100)
     assert (job.state, job.attempts, job.max_attempts) == ("failed", 3, float("inf"))
     assert [(number, round(since), delay) for number, since, delay in seen] == [(1, 0, 20), (2, 20, 30), (3, 50, 40)]
+
+
+def test_a_limit_of_time_ends_what_asks_to_be_tried_again(queue, clock):
+    """No attempt begins later than the time-out of the policy allows, also where a handler raises RetryLater."""
+    work = raising(queue, *[RetryLater(10) for _ in range(9)])
+    queue._handlers.find(work).retry = Retry(math.inf, timeout=25)
+    job = queue.submit(work)
+    clock.settle()
+    clock.advance(100)
+    assert (job.state, job.attempts) == ("failed", 3)
 
 
 # -- looking at jobs --------------------------------------------------------------------------------------------------
