@@ -25,7 +25,8 @@ FLOORS: dict[int, str] = {
     "_codec _commit _owners _wakeup _sqlite_schema _keep _retry_after _meter _quotas",
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool _attendant",
     3: "_stop _observe _exit _action _subscription _mailbox _due _map _ledger _limits "
-    "_restarts _pulse _budget _checkup _pace _storing _room _transaction _lost _timed_call",
+    "_restarts _pulse _budget _checkup _pace _storing _room _transaction _lost _timed_call "
+    "_retrying",
     4: "_component _resources _run _setback _postoffice _lane _job _handlers "
     "_plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows",
     5: "_supervised _member _scheduler _bus _loop _signals _entry _engine _intake _crew _waitlist _dask "

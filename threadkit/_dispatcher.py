@@ -35,18 +35,17 @@ from threadkit._records import (
     RUNNING,
     SCHEDULED,
     UNFINISHED,
-    JobError,
     JobRecord,
     JobState,
     let_go,
 )
+from threadkit._retrying import delay_after, note_failure
 from threadkit._storing import JobStore
-from threadkit._verdicts import Discard, RetryLater, Snooze, Stopping
+from threadkit._verdicts import Discard, Snooze, Stopping
 from threadkit._waitlist import Waitlist
-from threadkit.backoff import Retry, RetryState
+from threadkit.backoff import Retry
 from threadkit.events import JobInterrupted, JobRetried, JobStarted
 
-_ERRORS_KEPT = 100  # a job that is tried for ever must not grow for ever
 _INTERRUPTED = "was interrupted by the end of its queue"
 _LEFT = "was left waiting when its queue ended"
 
@@ -202,7 +201,7 @@ class Dispatcher(Waitlist):
             failure = TypeError(f"the result cannot be kept: {error}")
             failure.__cause__ = error
             job.value = None
-            job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
+            note_failure(job, failure, self._clock)
             self._settle(job, FAILED, failure)
             return False
         return True
@@ -212,7 +211,7 @@ class Dispatcher(Waitlist):
         """Bring a job to its end that something else than its handler broke: an interrupt between two steps of ours."""
         if job.state is RUNNING:
             if not job.errors or job.errors[-1].error is not error:
-                job.errors += (JobError(job.attempts, self._clock.now(), error),)
+                note_failure(job, error, self._clock)
             self._settle(job, FAILED, error)
 
     def _judge(self, job: Job, failure: BaseException) -> None:
@@ -231,31 +230,17 @@ class Dispatcher(Waitlist):
                 job.attempts -= 1  # a snooze spends none
                 self._settle(job, SCHEDULED, failure)
                 return
-            delay = self._delay_before_next(job, failure)
+            delay = delay_after(job, failure, self._retry_of(job), self._clock)
         except Exception as error:  # a backoff, or a delay, of the user's that makes no sense
             error.__context__ = failure
             failure, delay = error, None
         let_go(failure)
-        job.errors = (*job.errors, JobError(job.attempts, self._clock.now(), failure))[-_ERRORS_KEPT:]
+        note_failure(job, failure, self._clock)
         if delay is None:
             self._settle(job, FAILED, failure)
         else:
             job.delay = delay
             self._settle(job, RETRYING, failure)
-
-    def _delay_before_next(self, job: Job, failure: BaseException) -> float | None:
-        retry = self._retry_of(job)
-        if isinstance(failure, RetryLater):
-            delay = _arguments.seconds(failure.delay, "delay")
-            policy = retry.policy_for(failure) or retry
-            return None if policy.is_enough(self._state_of(job, failure), delay) else delay
-        return retry.next_delay(self._state_of(job, failure))
-
-    def _state_of(self, job: Job, failure: BaseException) -> RetryState:
-        if job.first_begun is None:
-            job.first_begun = job.begun
-        since = self._clock.monotonic() - job.first_begun
-        return RetryState(job.attempts, failure, since, job.delay, now=self._clock.now)
 
     def _settle(self, job: Job, after: JobState, failure: BaseException | None, why: str = "") -> None:
         """Move a job on after an attempt, and do what belongs to that step."""
