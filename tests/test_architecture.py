@@ -26,7 +26,7 @@ FLOORS: dict[int, str] = {
     2: "backoff triggers _order _report _delivery _records _timer _stopper _future _permits _pool _attendant",
     3: "_stop _observe _exit _action _subscription _mailbox _due _map _ledger _limits "
     "_restarts _pulse _budget _checkup _pace _storing _room _transaction _lost _timed_call "
-    "_retrying",
+    "_retrying _clerk",
     4: "_component _resources _run _setback _postoffice _lane _job _handlers "
     "_plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows",
     5: "_supervised _member _scheduler _bus _loop _signals _entry _engine _intake _crew _waitlist _dask "

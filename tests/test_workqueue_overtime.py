@@ -24,7 +24,7 @@ class Stuck:
     """A queue on a virtual clock whose handler ``stuck`` does not look at its token; ``free()`` lets one out."""
 
     def __init__(self, store, **options) -> None:
-        self.clock = clock = VirtualClock()
+        self.clock = clock = options.pop("clock", None) or VirtualClock()
         self.told: list[events.Event] = []
         self.gates = gates = []
         self.contexts = []
@@ -223,11 +223,79 @@ def test_one_decides():
     stuck.end()
 
 
+def test_a_hook_that_blocks_keeps_nothing_from_its_time(new_store):
+    """While a hook that is told of an expiry blocks, jobs whose time has come are run; a stop waits for the hook."""
+    clock, told = VirtualClock(), []
+    queue = WorkQueue(store=new_store(), workers=1, clock=clock, on_stop="finish")
+    queue.handler("work")(lambda payload: payload)
+    queue.declare("nobody")
+
+    @queue.on(events.JobEnded)
+    def block(event):
+        told.append((event.job_id, threading.current_thread().name))
+        clock.park(gate, None)
+
+    gate = clock.gate()
+    queue.start()
+    expired = queue.submit("nobody", expires=1)
+    due = queue.submit("work", 1, delay=2)
+    clock.advance(1)
+    assert (expired.state, told) == (JobState.EXPIRED, [(expired.id, "jobs-clerk_0")])
+    clock.advance(1)
+    assert due.result(PATIENCE) == 1
+    queue.stop()
+    clock.settle()
+    assert not queue.join(0)
+    open_gate(gate)
+    assert queue.join(PATIENCE)
+
+
+def test_a_backoff_that_blocks_keeps_nothing_from_its_time(new_store):
+    """While the backoff of a job that was given up blocks, jobs whose time has come are run."""
+    clock = VirtualClock()
+    gate = clock.gate()
+
+    def block(state):
+        clock.park(gate, None)
+        return 0.0
+
+    stuck = Stuck(new_store(), clock=clock, retry=Retry(2, block))
+    job = stuck.submit()
+    due = stuck.queue.submit("quick", 1, delay=20)
+    stuck.clock.advance(20)
+    assert (job.state, due.result(PATIENCE)) == (JobState.RUNNING, 1)
+    open_gate(gate)
+    clock.settle()
+    assert job.attempts == 2
+    stuck.end()
+
+
+def test_what_is_told_where_no_thread_is_to_be_had(monkeypatch):
+    """Where the system gives the clerk no thread, what it would have told is told by whoever has come upon it."""
+    clock, told = VirtualClock(), []
+    queue = WorkQueue(workers=0, clock=clock)
+    queue.declare("nobody")
+    queue.observe(lambda event: told.append(threading.current_thread().name))
+    queue.start()
+    queue.submit("nobody", expires=1)
+    told.clear()
+
+    def refuse(target, name):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(clock, "spawn", refuse)
+    clock.advance(1)
+    assert told == ["jobs-timer"]
+    monkeypatch.undo()
+    queue.stop()
+    assert queue.join(PATIENCE)
+
+
 def test_no_thread_for_a_replacement(monkeypatch):
     """Where the system gives no thread in place of an abandoned one it is asked again, each second."""
     stuck = Stuck(None)
     job = stuck.submit()
-    refusals, spawn = [1, 2, 3], stuck.clock.spawn
+    refusals, spawn = [1, 2, 3, 4], stuck.clock.spawn  # the second is the clerk's
 
     def refuse(target, name):
         if refusals:

@@ -11,7 +11,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 2                _attendant
     floor 3  tools         _stop _observe _exit _action _subscription _mailbox _map _due _ledger _limits
     floor 3                _restarts _pulse _budget _checkup _pace _storing _room _transaction _lost _timed_call
-    floor 3                _retrying
+    floor 3                _retrying _clerk
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist

@@ -86,7 +86,9 @@ class Dispatcher(Waitlist):
         self._meters = Meters()
         self._is_abandoned = False  # written once: what waits now will not be done
         self._crew = Crew(self._clock, self.name, self._work, self._conclude, self._bell.ring_all, self._most_abandoned)
-        self._overtime = Overtime(self._clock, self._timer, self.name, self._grace, self._crew, self._judge, self._emit)
+        self._overtime = Overtime(
+            self._clock, self._timer, self.name, self._grace, self._crew, self._judge, self._emit, self._clerk.do
+        )
         self._ending = threading.Lock()  # whoever ends the queue takes it, and never gives it back
 
     def _work(self, is_surplus: Callable[[], bool]) -> None:
@@ -348,14 +350,21 @@ class Dispatcher(Waitlist):
             self._conclude()
 
     def _conclude(self) -> None:
-        """The last worker has gone. If that is because of a stop, this is the end.
-
-        The worker and the stopper may both get here. A second _end() would let join() return while the first still
-        tells everybody.
-        """
-        if self._closing and self._ending.acquire(blocking=False):
+        """The last worker has gone. If that is because of a stop, this is the end."""
+        if self._closing:
             self._timer.close()
             self._timer.join(None)
+            if self._clerk.close():
+                self._conclude_all()
+
+    @override
+    def _conclude_all(self) -> None:
+        """All threads have ended, but for this: the last worker, the clerk or, where there were none, the stopper.
+
+        More than one of them may get here. A second _end() would let join() return while the first still tells
+        everybody.
+        """
+        if self._ending.acquire(blocking=False):
             self._abandon()
             self._store.close()
             self._end()

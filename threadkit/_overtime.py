@@ -11,6 +11,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
 from threadkit._agenda import Entry
@@ -60,6 +61,7 @@ class Overtime:
         crew: the workers.
         book: called with the job of an attempt that is given up, and with the error that it failed by.
         emit: told of it.
+        have_done: has a function called in another thread than the timer's; the two before are called there.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Overtime:
         crew: Crew,
         book: Callable[[Job, TimeoutError], object],
         emit: Callable[[Event], object],
+        have_done: Callable[[Callable[[], object]], object],
     ) -> None:
         self._clock = clock
         self._timer = timer
@@ -79,6 +82,7 @@ class Overtime:
         self._crew = crew
         self._book = book
         self._emit = emit
+        self._have_done = have_done
         self._lock = threading.Lock()  # guards changes of the one below
         # The last attempt of each job that has not ended; one that is given up stays until that is booked.
         self._going_on: dict[Job, Attempt] = {}
@@ -130,18 +134,23 @@ class Overtime:
             self._crew.abandon(thread)
         except RuntimeError:
             self._refill_later()
-        self._emit(
-            JobAbandoned(
-                component=self._name,
-                job_id=job.id,
-                handler=job.name,
-                attempt=job.attempts,
-                seconds=seconds,
-                stack=stack,
-            )
+        told = JobAbandoned(
+            component=self._name,
+            job_id=job.id,
+            handler=job.name,
+            attempt=job.attempts,
+            seconds=seconds,
+            stack=stack,
         )
+        self._have_done(partial(self._close_account, attempt, told))
+
+    def _close_account(self, attempt: Attempt, told: JobAbandoned) -> None:
+        """Do what may take its time: hooks, a backoff of the user's, a store that waits for its disk."""
+        self._emit(told)
+        number = attempt.job.attempts
         self._book(
-            job, TimeoutError(f"attempt {job.attempts} took longer than {attempt.seconds:g} s, and its thread goes on")
+            attempt.job,
+            TimeoutError(f"attempt {number} took longer than {attempt.seconds:g} s, and its thread goes on"),
         )
         self._forget(attempt)
 

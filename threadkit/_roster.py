@@ -108,7 +108,9 @@ class Roster(Waitlist):
         ``JobStarted`` is told just before a handler is called; ``JobCompleted``, ``JobRetried``, ``JobDied`` and
         ``JobEnded`` just after, when the record says so. The hook runs in the thread of the worker, in which
         ``current_job()`` is the job's context, under no lock; what the job cannot be asked there, ``get()`` tells. What
-        a hook raises is logged, and told by a ``HookFailed``; it harms neither the job nor the worker.
+        no worker comes upon, such as an expiry, an attempt that is given up or a store that fails, is told one after
+        the other by a thread of the queue's own. What a hook raises is logged, and told by a ``HookFailed``; it harms
+        neither the job nor the worker.
 
         Args:
             *kinds: classes of ``threadkit.events``, with those that derive from them.

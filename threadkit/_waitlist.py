@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, cast
 
 from threadkit import _fork
+from threadkit._clerk import Clerk
 from threadkit._clock import Clock
 from threadkit._component import BaseComponent, Phase
 from threadkit._errors import Closed, StoreError, WouldBlock
@@ -49,7 +50,7 @@ from threadkit._stamps import Stamps
 from threadkit._storing import DurableStore, Host, JobStore
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
-from threadkit.events import JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
+from threadkit.events import Event, JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
 
 Quota = PerKey[int] | int | PerKey[tuple[int, float]] | tuple[int, float]
 
@@ -78,6 +79,7 @@ class Waitlist(BaseComponent):
         before = self._clock.monotonic() if self._is_open else 0.0
         super()._reset()
         self._timer = Timer(self._clock, f"{self.name}-timer", lingers=True)
+        self._clerk = Clerk(self._clock, f"{self.name}-clerk", self._emit, self._conclude_all)
         if forked:
             for record in self._store.in_hand():
                 cast("Job", record)._lost = "belongs to the parent process"
@@ -173,16 +175,16 @@ class Waitlist(BaseComponent):
 
     def _on_trouble(self, error: Exception | None) -> None:
         if error is None:
-            self._emit(StoreRecovered(component=self.name))
+            self._clerk.tell(StoreRecovered(component=self.name))
         else:
-            self._emit(StoreFailed(component=self.name, error=error))
+            self._clerk.tell(StoreFailed(component=self.name, error=error))
 
     def _tend(self) -> float:
         """Have the store do what is due. The alarm's callback."""
         ended, moment = self._store.tend()
         for record in ended:
             failure = record.errors[-1].error if record.state is FAILED else None
-            self._tell_ended(record, failure)
+            self._tell_ended(record, failure, self._clerk.tell)
         if self._shared is not None:
             self._on_news()
         return moment
@@ -240,7 +242,7 @@ class Waitlist(BaseComponent):
     def _expire(self, record: JobRecord) -> None:
         """It is too late for a job, if it still waits for its first attempt. The timer's callback."""
         if record.expires_at is not None:
-            self._withdraw(record, EXPIRED, "has expired: nobody began it in time")
+            self._withdraw(record, EXPIRED, "has expired: nobody began it in time", self._clerk.tell)
 
     def _drop(self, record: JobRecord) -> None:
         """End a job that was taken out of the line, since there is no room for it."""
@@ -251,7 +253,9 @@ class Waitlist(BaseComponent):
         self._hand_over(record)
         self._wake_drains()
 
-    def _withdraw(self, record: JobRecord, after: JobState, why: str) -> bool:
+    def _withdraw(
+        self, record: JobRecord, after: JobState, why: str, emit: Callable[[Event], object] | None = None
+    ) -> bool:
         """End a job that waits; return False where it runs or has finished."""
         while True:
             before = record.state
@@ -267,7 +271,7 @@ class Waitlist(BaseComponent):
             with contextlib.suppress(ValueError):
                 record.handler.shelf.remove(record)
         self._permits.give()
-        self._tell_ended(record)
+        self._tell_ended(record, None, emit)
         return True
 
     def _set_limits(self, handler: Handler) -> None:
@@ -329,20 +333,26 @@ class Waitlist(BaseComponent):
 
     # -- how jobs end -------------------------------------------------------------------------------------------------
 
-    def _tell_ended(self, record: JobRecord, failure: BaseException | None = None) -> None:
-        """A job has finished: tell who waits for it, and who listens."""
+    def _tell_ended(
+        self,
+        record: JobRecord,
+        failure: BaseException | None = None,
+        emit: Callable[[Event], object] | None = None,
+    ) -> None:
+        """A job has finished: tell who waits for it, and who listens, in this thread if nothing else is said."""
         self._wake(record)
         state = record.state
         if state is COMPLETED and not self._observers.is_heard():
             return
+        emit = emit or self._emit
         job_id, name, attempt = record.id, record.name, record.attempts
         if state is COMPLETED:
             seconds = self._clock.monotonic() - record.begun
-            self._emit(JobCompleted(component=self.name, job_id=job_id, handler=name, attempt=attempt, seconds=seconds))
+            emit(JobCompleted(component=self.name, job_id=job_id, handler=name, attempt=attempt, seconds=seconds))
         elif failure is not None and state is FAILED:
-            self._emit(JobDied(component=self.name, job_id=job_id, handler=name, attempt=attempt, error=failure))
+            emit(JobDied(component=self.name, job_id=job_id, handler=name, attempt=attempt, error=failure))
         else:
-            self._emit(
+            emit(
                 JobEnded(
                     component=self.name,
                     job_id=job_id,
@@ -352,6 +362,10 @@ class Waitlist(BaseComponent):
                     reason=record.why,
                 )
             )
+
+    @abstractmethod
+    def _conclude_all(self) -> None:
+        """All threads of the queue have ended, but for this."""
 
     def _wake(self, record: JobRecord) -> None:
         """Wake who waits for this job, and who waits for the last one."""

@@ -223,8 +223,8 @@ class WorkQueue(Dispatcher, Reception, Roster):
 
     @override
     def threads(self) -> list[threading.Thread]:
-        """Return the threads that run jobs."""
-        return self._crew.threads()
+        """Return the threads that run jobs, and that of the clerk."""
+        return [*self._crew.threads(), *self._clerk.threads()]
 
     # -- steering -----------------------------------------------------------------------------------------------------
 
