@@ -689,6 +689,10 @@ def test_figures(queue, clock):
         "workers": 0,
         "abandoned": 0,
         "paused": False,
+        "depth": 3,
+        "adds": 3,
+        "latency": 0.0,
+        "work_duration": 0.0,
     }
     with pytest.raises(AttributeError):
         stats.submitted = 4

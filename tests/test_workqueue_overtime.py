@@ -93,6 +93,21 @@ def test_an_attempt_is_given_up_after_the_grace(new_store):
     stuck.end()
 
 
+def test_an_attempt_that_was_given_up_is_counted_once(new_store):
+    """An attempt that was given up counts at that moment, with the time it took until then, and not again."""
+    stuck = Stuck(new_store())
+    stuck.submit()
+    stuck.clock.advance(15)
+    stats = stuck.queue.stats()
+    assert (stats.attempts, stats.worked, stats.waited, stats.longest_running) == (1, 15, 0, 15)
+    stuck.clock.advance(5)
+    assert stuck.queue.stats().longest_running == 20
+    stuck.free()
+    stats = stuck.queue.stats()
+    assert (stats.attempts, stats.worked, stats.longest_running) == (1, 15, 0)
+    stuck.end()
+
+
 def test_one_that_ends_within_the_grace_is_not_abandoned(new_store):
     """A job that ends after its time-out, but within the grace, has failed once, and its thread goes on working."""
     stuck = Stuck(new_store())
@@ -217,7 +232,7 @@ def test_one_decides():
     assert not stuck.queue._overtime.interrupt(job)
     attempt._decided["by"] = "worker"
     overtime = stuck.queue._overtime
-    later = overtime.begin(job, attempt.thread, float("inf"))
+    later = overtime.begin(job, attempt.thread, float("inf"), 0.0)
     overtime._forget(attempt)
     assert overtime._going_on == {job: later}
     stuck.end()

@@ -23,7 +23,7 @@ from threadkit._keep import Bound
 from threadkit._meter import Meters
 from threadkit._observe import Counters
 from threadkit._override import override
-from threadkit._overtime import Overtime
+from threadkit._overtime import Attempt, Overtime
 from threadkit._records import (
     CANCELLED,
     COMPLETED,
@@ -87,7 +87,7 @@ class Dispatcher(Waitlist):
         self._is_abandoned = False  # written once: what waits now will not be done
         self._crew = Crew(self._clock, self.name, self._work, self._conclude, self._bell.ring_all, self._most_abandoned)
         self._overtime = Overtime(
-            self._clock, self._timer, self.name, self._grace, self._crew, self._judge, self._emit, self._clerk.do
+            self._clock, self._timer, self.name, self._grace, self._crew, self._book, self._emit, self._clerk.do
         )
         self._ending = threading.Lock()  # whoever ends the queue takes it, and never gives it back
 
@@ -173,7 +173,7 @@ class Dispatcher(Waitlist):
         attempt = None
         deadline = None if job.timeout is None and handler.timeout is None else self._deadline_of(job)
         if deadline is not None and caller.worker is not None:
-            attempt = self._overtime.begin(job, caller.worker, deadline)
+            attempt = self._overtime.begin(job, caller.worker, deadline, waited)
         value: Any = None
         failure: BaseException | None = None
         try:
@@ -215,6 +215,11 @@ class Dispatcher(Waitlist):
             if not job.errors or job.errors[-1].error is not error:
                 note_failure(job, error, self._clock)
             self._settle(job, FAILED, error)
+
+    def _book(self, attempt: Attempt, late: TimeoutError) -> None:
+        """An attempt has been given up, and its worker will not say how it ended."""
+        self._meters.add(attempt.waited, self._clock.monotonic() - attempt.job.begun)
+        self._judge(attempt.job, late)
 
     def _judge(self, job: Job, failure: BaseException) -> None:
         """Decide what follows from what an attempt raised."""

@@ -55,6 +55,11 @@ class Meters:
             self._meters[meter] = None
         return meter
 
+    def add(self, waited: float, worked: float) -> None:
+        """An attempt has been given up; its worker still measures how long it goes on, but will not count it."""
+        with self._lock:
+            self._past.add(waited, worked)
+
     def retire(self, meter: Meter) -> None:
         """Keep what a meter has measured, and forget it."""
         with self._lock:

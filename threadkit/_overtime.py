@@ -29,12 +29,13 @@ Decider = Literal["worker", "timer", "end"]
 class Attempt:
     """One attempt that has a time-out."""
 
-    __slots__ = ("_decided", "entry", "job", "seconds", "thread")
+    __slots__ = ("_decided", "entry", "job", "seconds", "thread", "waited")
 
-    def __init__(self, job: Job, thread: threading.Thread, seconds: float) -> None:
+    def __init__(self, job: Job, thread: threading.Thread, seconds: float, waited: float) -> None:
         self.job = job
         self.thread = thread
         self.seconds = seconds  # that it has
+        self.waited = waited  # the seconds for which its job could have run before
         self.entry: Entry | None = None
         self._decided: dict[str, Decider] = {}
 
@@ -59,7 +60,7 @@ class Overtime:
         name: the queue's.
         grace: seconds after a time-out at which an attempt is given up; ``inf`` is never.
         crew: the workers.
-        book: called with the job of an attempt that is given up, and with the error that it failed by.
+        book: called with an attempt that is given up, and with the error that it failed by.
         emit: told of it.
         have_done: has a function called in another thread than the timer's; the two before are called there.
     """
@@ -71,7 +72,7 @@ class Overtime:
         name: str,
         grace: float,
         crew: Crew,
-        book: Callable[[Job, TimeoutError], object],
+        book: Callable[[Attempt, TimeoutError], object],
         emit: Callable[[Event], object],
         have_done: Callable[[Callable[[], object]], object],
     ) -> None:
@@ -87,9 +88,9 @@ class Overtime:
         # The last attempt of each job that has not ended; one that is given up stays until that is booked.
         self._going_on: dict[Job, Attempt] = {}
 
-    def begin(self, job: Job, thread: threading.Thread, deadline: float) -> Attempt:
+    def begin(self, job: Job, thread: threading.Thread, deadline: float, waited: float) -> Attempt:
         """Look after an attempt that this thread is about to make."""
-        attempt = Attempt(job, thread, deadline - job.begun)
+        attempt = Attempt(job, thread, deadline - job.begun, waited)
         with self._lock:
             self._going_on[job] = attempt
         moment = deadline + self._grace
@@ -149,7 +150,7 @@ class Overtime:
         self._emit(told)
         number = attempt.job.attempts
         self._book(
-            attempt.job,
+            attempt,
             TimeoutError(f"attempt {number} took longer than {attempt.seconds:g} s, and its thread goes on"),
         )
         self._forget(attempt)

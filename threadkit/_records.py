@@ -295,8 +295,8 @@ class QueueStats:
         discarded: their handlers gave them up.
         retries: how often an attempt was followed by a delay and another one.
         interrupted: how often the end of the queue cut an attempt short.
-        attempts: the attempts that this process has made. These five are measured, not counted with the jobs: while
-            something runs they may be a moment old.
+        attempts: the attempts that this process has made, those that were given up too. These five are measured, not
+            counted with the jobs: while something runs they may be a moment old.
         waited: the seconds that jobs could have run before these attempts began, in all.
         worked: the seconds that these attempts took, in all.
         unfinished_work: the seconds for which those have run that have not ended, in all.
@@ -356,5 +356,6 @@ class QueueStats:
         return self.worked / self.attempts if self.attempts else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name."""
-        return attrs.asdict(self)
+        """Return the figures by name, those that follow from others too."""
+        derived = {name: getattr(self, name) for name in ("depth", "adds", "latency", "work_duration")}
+        return attrs.asdict(self) | derived
