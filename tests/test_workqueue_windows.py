@@ -17,6 +17,7 @@ from threadkit._crew import Crew
 from threadkit._jobtimes import Calendar
 from threadkit._records import JobRecord
 from threadkit._timer import Timer
+from threadkit.health import Status
 from threadkit.stores import MemoryStore
 from threadkit.testing import VirtualClock
 
@@ -386,6 +387,22 @@ def test_a_drain_ends_when_a_cancelled_job_is_dropped():
     queue._drop(queue._store.claim_oldest())
     assert draining.result()
     queue.stop()
+
+
+def test_a_queue_is_degraded_while_its_store_cannot_do_its_work():
+    """Health says why from the moment that the store tells of its trouble until it tells that this has gone."""
+    told = []
+    with WorkQueue(workers=0, store=MemoryStore()) as queue:
+        queue.observe(told.append)
+        queue._on_trouble(OSError("no disk"))
+        health = queue.health()
+        assert (health.status, health.detail) == (
+            Status.DEGRADED,
+            "the store cannot do its work, and tries again: no disk",
+        )
+        queue._on_trouble(None)
+        assert queue.health().status is Status.READY
+    assert [type(event) for event in told[:2]] == [events.StoreFailed, events.StoreRecovered]
 
 
 def test_a_crew_that_shrinks_and_grows_again():

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -51,6 +51,16 @@ class Handler:
         self.wants_context = wants_context
         self.is_async = is_async(func)
         self.func = func
+
+    def keys_of(self, payload: Any) -> tuple[Hashable, ...]:
+        """Return what the limits sort a payload by.
+
+        Raises:
+            TypeError: the user's function returns what cannot be hashed; or it raises that itself, as it may anything.
+        """
+        keys = tuple(by(payload) for by in self.axes)
+        hash(keys)
+        return keys
 
 
 def wants_context(func: Callable[..., Any]) -> bool:

@@ -19,7 +19,7 @@ from threadkit._job import Job, _current, running_job
 from threadkit._override import override
 from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
 from threadkit._storing import DurableStore
-from threadkit._waitlist import Waitlist, keys_of
+from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry
 from threadkit.events import JobSubmitted
 
@@ -195,7 +195,7 @@ class Reception(Waitlist):
         job = Job(self, f"{self._prefix}-{number}", number, handler.name, payload, self._stamps.now())  # type: ignore[arg-type]
         job.handler = handler
         if handler.limits is not None:
-            job.keys = keys_of(payload, handler)
+            job.keys = handler.keys_of(payload)
         return job
 
     def _set_times(

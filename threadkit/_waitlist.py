@@ -51,6 +51,7 @@ from threadkit._storing import DurableStore, Host, JobStore
 from threadkit._timer import Timer
 from threadkit._waiting import Bell, Waiters
 from threadkit.events import Event, JobCompleted, JobDied, JobEnded, StoreFailed, StoreRecovered
+from threadkit.health import Health, Status
 
 Quota = PerKey[int] | int | PerKey[tuple[int, float]] | tuple[int, float]
 
@@ -74,6 +75,14 @@ class Waitlist(BaseComponent):
         super().__init__(name, clock)
 
     @override
+    def health(self) -> Health:
+        """Return how well the queue is: degraded while its store cannot do its work."""
+        health, trouble = super().health(), self._trouble
+        if health.status is not Status.READY or trouble is None:
+            return health
+        return Health(Status.DEGRADED, f"the store cannot do its work, and tries again: {trouble}")
+
+    @override
     def _reset(self) -> None:
         forked = self._is_open and self._generation != _fork.generation()
         before = self._clock.monotonic() if self._is_open else 0.0
@@ -85,6 +94,7 @@ class Waitlist(BaseComponent):
                 cast("Job", record)._lost = "belongs to the parent process"
             self._handlers = self._handlers.copy()
         if forked or not self._is_open:
+            self._trouble: Exception | None = None  # why the store cannot do its work at present
             self._store.open(self._keep, self._new_host())
             self._is_open = True
             self._times: Times = self._new_times()
@@ -174,10 +184,9 @@ class Waitlist(BaseComponent):
         self._bell.ring()
 
     def _on_trouble(self, error: Exception | None) -> None:
-        if error is None:
-            self._clerk.tell(StoreRecovered(component=self.name))
-        else:
-            self._clerk.tell(StoreFailed(component=self.name, error=error))
+        self._trouble = error
+        name = self.name
+        self._clerk.tell(StoreRecovered(component=name) if error is None else StoreFailed(component=name, error=error))
 
     def _tend(self) -> float:
         """Have the store do what is due. The alarm's callback."""
@@ -226,7 +235,7 @@ class Waitlist(BaseComponent):
         """Let a job pass the limits of its handler; False: it is held."""
         try:
             if record.keys is UNKNOWN:  # it came before the function did, or out of a file
-                record.keys = keys_of(record.payload, handler)
+                record.keys = handler.keys_of(record.payload)
         except Exception:  # the border of user code
             logger.exception("the keys of job %s are unknown to %r, and it runs without", record.id, handler.name)
             record.keys = (None,) * len(handler.axes)
@@ -380,14 +389,3 @@ class Waitlist(BaseComponent):
         """Wake who waits for the last job, unless something is in the line: whoever takes that out sees to it."""
         if not self._store.has_ready():
             self._drains.wake_all()
-
-
-def keys_of(payload: Any, handler: Handler) -> tuple[Hashable, ...]:
-    """Return what the limits of a handler sort a payload by.
-
-    Raises:
-        TypeError: the user's function returns what cannot be hashed; or it raises that itself, as it may anything.
-    """
-    keys = tuple(by(payload) for by in handler.axes)
-    hash(keys)
-    return keys

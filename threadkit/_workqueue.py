@@ -208,7 +208,7 @@ class WorkQueue(Dispatcher, Reception, Roster):
 
     @override
     def health(self) -> Health:
-        """Return how well the queue is: degraded as long as there are abandoned threads."""
+        """Return how well the queue is: degraded while its store fails, and as long as there are abandoned threads."""
         health, abandoned = super().health(), self._crew.abandoned()
         if health.status is not Status.READY or not abandoned:
             return health
