@@ -82,6 +82,10 @@ class Reception(Waitlist):
     ) -> Job:
         """Have a job done, and return at once; also before ``start()``.
 
+        With a durable store it returns when the job is on the disk. That takes a moment, and up to the store's
+        ``patience`` while another program holds the file locked. On an event loop's thread all of it stands still
+        meanwhile: use ``asubmit()`` there, which writes in another thread.
+
         Args:
             name_or_handler: the name of a handler, or the handler itself.
             payload: what the handler is given.
@@ -164,8 +168,9 @@ class Reception(Waitlist):
             payloads: what the handler is given.
 
         Raises:
-            Closed, Full, WouldBlock, UnknownHandler, ForkedError, TypeError: as ``submit()``; the jobs before the one
-                that was refused are in the queue.
+            Closed, Full, WouldBlock, UnknownHandler, ForkedError, TypeError: as ``submit()``. With jobs in memory
+                those before the one that was refused are in the queue. A durable store takes as many as there is room
+                for in one step, all or none; so if there is room for all, and one is refused, none is in the queue.
         """
         if self._shared is None:
             return [self.submit(name_or_handler, payload) for payload in payloads]
