@@ -677,6 +677,23 @@ def test_two_queues_share_a_file_within_one_process(path):
         assert other.get(job.id).result(PATIENCE) == "let go"
 
 
+def test_a_file_is_one_by_whichever_link_it_is_opened(path):
+    """Two queues that open one file, one of them through a link, know of each other: a job that runs is not rescued."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    one = opened(path)
+    record = record_of(1)
+    one.add(record)
+    assert one.claim() is record
+    other = opened(link)
+    assert other.claim() is None
+    assert other.get(record.id).state is JobState.RUNNING
+    other.close()
+    one.settle(record, JobState.COMPLETED, 1.0)
+    one.close()
+    assert sorted(each.name for each in path.parent.iterdir() if "lock" in each.name) == ["jobs.db-lock"]
+
+
 def test_a_job_of_another_queue_is_cancelled(path):
     """A job that another queue runs has its token set there, and ends as cancelled; one that waits ends at once."""
     begun, ended = Gate(), threading.Event()

@@ -52,7 +52,8 @@ class Upkeep:
         codec: Codec | None = None,
         patience: float = 5.0,
     ) -> None:
-        self._path: str = os.path.abspath(os.fspath(path))
+        # As SQLite resolves it: what lies beside the file is the same for all who open it, by whichever link.
+        self._path: str = os.path.realpath(os.fspath(path))
         self._durability: Durability = _arguments.choice(durability, "durability", ("power", "process", "eventual"))
         self._codec: Codec = codec if codec is not None else JSON()
         self._patience = _arguments.seconds(patience, "patience")
