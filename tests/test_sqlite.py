@@ -363,6 +363,53 @@ def test_an_interrupted_job_is_this_processs_until_its_thread_ends(path, quiet):
         assert again.attempts == 1
 
 
+def test_a_drain_does_not_begin_again_what_it_interrupts(path):
+    """A job that unwinds for a stop is interrupted once, left to nobody while its queue drains, and free at its end."""
+    begun, runs = Gate(), []
+    queue = new_queue(path, on_stop="drain")
+
+    @queue.handler
+    def work(payload, ctx):
+        runs.append(payload)
+        begun.open()
+        assert ctx.token.wait(PATIENCE)
+        if len(runs) < 9:  # else the drain goes on for ever
+            ctx.token.raise_if_set()
+
+    with new_queue(path, workers=0) as other:
+        other.declare("work")
+        queue.start()
+        job = queue.submit(work, 1)
+        begun.pass_through()
+        queue.stop()
+        assert queue.join(PATIENCE)
+        assert (runs, queue.stats().interrupted, job.attempts) == ([1], 1, 0)
+        assert other._store.claim_oldest().id == job.id
+
+
+def test_what_is_interrupted_is_left_to_others_as_its_thread_ends(path, quiet):
+    """Of two jobs that a closed queue has interrupted, each is left to others as its own thread ends."""
+    one, other = Blocker(), Blocker()
+    queue = new_queue(path, workers=2)
+    queue.handler("one")(lambda payload: one() and None)
+    queue.handler("other")(lambda payload: other() and None)
+    queue.start()
+    first, _ = queue.submit("one"), queue.submit("other")
+    one.wait_until_called()
+    other.wait_until_called()
+    queue.stop()
+    queue.close()
+    settled = Gate()
+    queue._store._close_if_done, close = lambda: (close(), settled.open()), queue._store._close_if_done
+    with new_queue(path, workers=0) as heir:
+        heir.declare("one")
+        one.let_go()
+        settled.pass_through()
+        assert heir._store.claim_oldest().id == first.id
+    other.let_go()
+    assert queue.join(PATIENCE)
+
+
 def test_a_store_can_be_looked_at_after_the_end(path):
     """A queue that has ended still shows its jobs and figures, and changes nothing."""
     with new_queue(path, workers=0) as queue:
@@ -1367,8 +1414,8 @@ def test_a_stop_in_the_middle_of_a_batch(path, monkeypatch):
 
 
 def test_a_file_that_is_not_there(path):
-    """A link that leads nowhere, and a folder in which nothing can be made, are refused with their names."""
-    path.symlink_to(path.with_name("nowhere"))
+    """A link that leads to itself, and a folder in which nothing can be made, are refused with their names."""
+    path.symlink_to(path)
     with pytest.raises(StoreError, match="cannot be read"):
         new_queue(path)
 

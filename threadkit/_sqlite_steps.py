@@ -34,8 +34,7 @@ _SETTLE = (
     " WHERE seq = ? AND fate IS NULL RETURNING rev"
 )
 _GO_ON = (
-    "UPDATE job SET state = ?, owner = NULL, fate = NULL, run_at = ?, delay = ?, first_begun = ?, why = ?,"
-    " rev = rev + 1"
+    "UPDATE job SET state = ?, owner = ?, fate = NULL, run_at = ?, delay = ?, first_begun = ?, why = ?, rev = rev + 1"
 )
 
 
@@ -228,9 +227,7 @@ def settle(
         values: tuple[Any, ...] = (after.column, when[0], tx.next_turn(), why)
         found = tx.execute(_FINISH + _SETTLE, (*values, *what, seq)).fetchall()
     else:
-        found = tx.execute(_GO_ON + _SETTLE, (after.column, *when, why, *what, seq)).fetchall()
-        if after is PENDING:
-            tx.fill_line()
+        found = tx.execute(_GO_ON + _SETTLE, (after.column, None, *when, why, *what, seq)).fetchall()
     if not found:
         return _meet_fate(tx, seq, what)
     tx.count(RUNNING, after)
@@ -248,11 +245,18 @@ def _meet_fate(tx: Transaction, seq: int, what: tuple[Any, ...]) -> tuple[JobSta
         values: tuple[Any, ...] = (after.column, tx.now, tx.next_turn(), why)
         found = tx.execute(_FINISH + _SETTLE, (*values, *what, seq)).fetchall()
     else:
-        found = tx.execute(_GO_ON + _SETTLE, (after.column, None, 0.0, None, why, *what, seq)).fetchall()
-        tx.fill_line()
+        # One that the end of its queue has interrupted stays in hand, so that the same end does not begin it again.
+        values = (after.column, tx.owner, None, 0.0, None, why)
+        found = tx.execute(_GO_ON + _SETTLE, (*values, *what, seq)).fetchall()
     tx.count(RUNNING, after)
     tx.news = True
     return after, found[0][0], why
+
+
+def let_go(tx: Transaction) -> None:
+    """Leave to others what is in hand here, and does not run."""
+    if tx.execute("UPDATE job SET owner = NULL WHERE owner = ? AND state = 1", (tx.owner,)).rowcount:
+        tx.fill_line()
 
 
 def spoil(tx: Transaction, row: Row, errors: str | None) -> Row | None:

@@ -116,13 +116,6 @@ class Upkeep:
             with contextlib.suppress(IndexError):  # the last one has just gone on by itself
                 open_gate(self._pauses.popleft())
         self._put_back_handed()
-        try:
-            self._file.run(
-                lambda tx: tx.execute("UPDATE job SET owner = NULL WHERE owner = ? AND state = 1", (tx.owner,))
-            )
-            self._file.ring_all()
-        except (StoreError, Closed) as error:
-            self._report(error)
         self._close_if_done()
 
     def room(self, clock: Clock, maxsize: float) -> Permits:
@@ -282,6 +275,14 @@ class Upkeep:
                 self._put_back(self._handed.popleft())
 
     def _close_if_done(self) -> None:
-        """Close the file where that has been asked for, and nothing of it runs here."""
-        if self._is_closing and not any(record.state is RUNNING for record in self._known.mine()):
+        """Where the end has been asked for leave to others what does not run; close the file where nothing does."""
+        if not self._is_closing:
+            return
+        try:
+            self._file.run(_sqlite_steps.let_go)
+        except StoreError as error:
+            self._report(error)
+        except Closed:  # by whoever has just ended the last job
+            return
+        if not any(record.state is RUNNING for record in self._known.mine()):
             self._file.close()
