@@ -387,6 +387,21 @@ def test_a_drain_does_not_begin_again_what_it_interrupts(path):
         assert other._store.claim_oldest().id == job.id
 
 
+def test_who_condemns_a_job_hears_so_though_another_thread_reads_it_first(path, monkeypatch):
+    """A job is condemned by who wrote that, also where another thread has read the row before it is noted."""
+    store = opened(path)
+    record = record_of(1)
+    store.add(record)
+    assert store.claim() is record
+    note, read = store._known.condemn, []
+    monkeypatch.setattr(store._known, "condemn", lambda *given: (read.extend(store.condemned()), note(*given))[1])
+    assert store.condemn(record, JobState.PENDING, "was interrupted")
+    assert read == [record]
+    assert not store.condemn(record, JobState.PENDING, "was interrupted")
+    store.settle(record, JobState.COMPLETED, 1.0)
+    store.close()
+
+
 def test_what_is_interrupted_is_left_to_others_as_its_thread_ends(path, quiet):
     """Of two jobs that a closed queue has interrupted, each is left to others as its own thread ends."""
     one, other = Blocker(), Blocker()

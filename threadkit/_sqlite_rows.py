@@ -99,11 +99,11 @@ class Known:
             if not record.row.is_mine and row is not None:
                 self.learn(row)
                 return True
-            if record.state is not RUNNING or record.fate is not None:
-                return False
-            self._condemn(record, fate, why)
+            is_news = record.state is RUNNING and record.fate is None
+            if is_news:  # else condemn_mine() may have read the very row by now
+                self._condemn(record, fate, why)
             record.row.rev = record.row.rev if row is None else row["rev"]
-            return True
+            return is_news or row is not None
 
     def condemn_mine(self, found: list[tuple[int, int, str, int]]) -> list[JobRecord]:
         """Look through the rows that are condemned; return the jobs that did not know it."""
