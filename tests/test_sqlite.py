@@ -39,6 +39,7 @@ from threadkit import (
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._jobfile import JobFile
 from threadkit._records import JobRecord
+from threadkit._sqlite_pick import Pick
 from threadkit._sqlite_schema import MIGRATIONS, VERSION
 from threadkit.testing import VirtualClock
 
@@ -1060,7 +1061,7 @@ def test_a_claim_that_is_not_noted_yet_keeps_the_file_open(path):
     store = opened(path)
     record = record_of(1)
     store.add(record)
-    pick = _sqlite._Pick(HOST.line_up, ("work",), ())
+    pick = Pick(HOST.line_up, ("work",), ())
     claimed = store._file.run(pick)
     store.close()
     assert store._file.is_open
@@ -1161,6 +1162,42 @@ def test_a_job_in_hand_is_left_to_other_workers(path):
     assert other.claim().id == second.id
     other.unclaim()
     other.close()
+
+
+def test_a_job_in_hand_that_is_cancelled_lets_the_next_in_order_come(path):
+    """A job that was claimed ahead, put in front and cancelled there does not keep later ones of its handler back."""
+    ran = []
+    with new_queue(path, workers=0) as queue:
+        work = queue.handler("work", serial_by=lambda payload: 0)(ran.append)
+        _, second = queue.submit(work, 1), queue.submit(work, 2)
+        queue.run_next()
+        assert second.cancel()
+        queue.submit(work, 3)
+        queue.run_due()
+    assert ran == [1, 3]
+
+
+def test_a_claim_that_is_done_again_lets_the_next_in_order_come(path, quiet):
+    """A job that was claimed in a transaction that failed, and that is gone by the next try, keeps no others back."""
+    ran = []
+    with new_queue(path, workers=0) as queue, new_queue(path, workers=0) as other:
+        work = queue.handler("work", serial_by=lambda payload: 0)(ran.append)
+        _, second = queue.submit(work, 1), queue.submit(work, 2)
+        file, failed = queue._store._file, []
+
+        def commit(tx) -> None:
+            if not failed and tx.row("id = ? AND owner NOT NULL", second.id):
+                failed.append(tx)
+                raise sqlite3.OperationalError("disk I/O error")
+            file_commit(tx)
+
+        file._commit, file_commit = commit, file._commit
+        queue._store._pause = lambda: other.cancel(second.id)
+        queue.run_next()
+        queue.submit(work, 3)
+        queue.run_due()
+    assert failed
+    assert ran == [1, 3]
 
 
 def test_a_job_that_is_gone_is_not_put_back(path):

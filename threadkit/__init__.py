@@ -17,7 +17,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
     floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed _overtime
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _ending _recurrence
-    floor 6                _roster _sqlite_upkeep
+    floor 6                _roster _sqlite_upkeep _sqlite_pick
     floor 7  wholes        _group _interval _executor _workqueue _registry _sqlite_view
     floor 8  the makers    _makers executors _directory _runner _sqlite
     floor 9  half of it    _composite stores

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
 from threadkit._records import FINISHED, PENDING, RUNNING, JobError, JobRecord, JobState
+from threadkit._sqlite_pick import Pick
 from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry, unpack_errors
 from threadkit._sqlite_steps import Claimed, New
 from threadkit._sqlite_view import View
@@ -24,35 +25,6 @@ from threadkit._transaction import Row, Transaction
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
 _MOST_HELD = 256  # jobs of one handler with limits that are in hand at once
 _MOST_POSTED = 1000  # after so many, "eventual" waits for their commit
-
-
-class _Pick:
-    """A step that claims a job, and takes a ticket where its handler has limits.
-
-    Where its transaction fails and is done again there are tickets too many; ``close()`` gives them back.
-    """
-
-    def __init__(self, line_up: Callable[[str], Any], free: Sequence[str], limited: Sequence[str]) -> None:
-        self._line_up = line_up
-        self._names = free, limited
-        self._tickets: list[Any] = []
-
-    def __call__(self, tx: Transaction) -> Claimed | None:
-        claimed = _sqlite_steps.claim(tx, *self._names)
-        if claimed is not None and not claimed.begins:
-            self._tickets.append(self._line_up(claimed.row["name"]))
-        return claimed
-
-    def ticket(self) -> Any:
-        """Return the ticket that counts, if there is one."""
-        return self._tickets.pop() if self._tickets else None
-
-    def close(self) -> None:
-        """Give the tickets back that nobody has asked for."""
-        while self._tickets:
-            ticket = self._tickets.pop()
-            if ticket is not None:
-                ticket.arrive(None)
 
 
 class SQLiteStore(View):
@@ -177,19 +149,17 @@ class SQLiteStore(View):
                 return line.popleft()
         if not self.has_ready():  # as was found when the job before this one was settled
             return None
-        pick = _Pick(self._host.line_up, *self._names())
-        try:
-            claimed = self._file.run(lambda tx: None if self._is_closing else pick(tx))
-            self._recover()
-            return None if claimed is None else self._take(claimed, pick)
-        except Closed:
-            return None
-        except StoreError as error:
-            self._report(error)
-            self._pause()
-            return None
-        finally:
-            pick.close()
+        with contextlib.closing(Pick(self._host.line_up, *self._names())) as pick:
+            try:
+                claimed = self._file.run(lambda tx: None if self._is_closing else pick(tx))
+                self._recover()
+                return None if claimed is None else self._take(claimed, pick)
+            except Closed:
+                return None
+            except StoreError as error:
+                self._report(error)
+                self._pause()
+                return None
 
     def claim_oldest(self) -> JobRecord | None:
         """Return the job that has stood in the line longest. Linear in the number of jobs."""
@@ -260,28 +230,27 @@ class SQLiteStore(View):
             *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
-        names = self._names() if hand.claims and hand.job is None and not (self._front or self._handed) else ()
-        pick = _Pick(self._host.line_up, *names) if names and self._host.may_begin() else None
+        looks = hand.claims and hand.job is None and not (self._front or self._handed) and self._host.may_begin()
 
         def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Claimed | None]:
             outcome = _sqlite_steps.settle(tx, place.seq, after, text, when, what)
-            return outcome, pick(tx) if pick is not None and not self._is_closing else None
+            return outcome, pick(tx) if looks and not self._is_closing else None
 
-        try:
-            (after, rev, why), claimed = self._insist(step)
-        except (StoreError, Closed):
-            # The queue ends: what the job came to is written if the disk is back by the end. Else nobody knows of it,
-            # and the job is run again.
-            self._file.post(step)
-            self._known.let_go(record)
-            self._close_if_done()
-            return PENDING
-        self._known.settle(record, after, rev, why, at)
-        if claimed is not None and pick is not None:
-            hand.job = self._take(claimed, pick)
-            pick.close()
-        elif self._is_closing:
-            self._close_if_done()
+        with contextlib.closing(Pick(self._host.line_up, *(self._names() if looks else ((), ())))) as pick:
+            try:
+                (after, rev, why), claimed = self._insist(step)
+            except (StoreError, Closed):
+                # The queue ends: what the job came to is written if the disk is back by the end. Else nobody knows of
+                # it, and the job is run again.
+                self._file.post(step)
+                self._known.let_go(record)
+                self._close_if_done()
+                return PENDING
+            self._known.settle(record, after, rev, why, at)
+            if claimed is not None:
+                hand.job = self._take(claimed, pick)
+            elif self._is_closing:
+                self._close_if_done()
         return after
 
     def revive(self, record: JobRecord) -> bool:
@@ -321,7 +290,7 @@ class SQLiteStore(View):
         self._known.learn(row, is_mine=True)
         return True
 
-    def _take(self, claimed: Claimed, pick: _Pick) -> JobRecord | None:
+    def _take(self, claimed: Claimed, pick: Pick) -> JobRecord | None:
         """Return the job that was claimed; None where its payload cannot be read: then it is a dead letter.
 
         Raises:

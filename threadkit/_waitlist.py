@@ -215,9 +215,7 @@ class Waitlist(BaseComponent):
 
     def _shelve(self, record: JobRecord, handler: Handler) -> None:
         """Put a job aside until there is a function for it."""
-        ticket, record.ticket = record.ticket, None
-        if ticket is not None:  # the function is just coming
-            ticket.arrive(None)
+        self._hand_over(record)
         handler.shelf.append(record)
         if handler.func is not None:  # it has come this very moment
             self._clear_shelf(handler)
@@ -318,7 +316,10 @@ class Waitlist(BaseComponent):
         self._offer(record, front=True)
 
     def _hand_over(self, record: JobRecord) -> None:
-        """Let others have the places that a job took in its handler's limits."""
+        """Let others have the places that a job took in its handler's limits, and its place on the way there."""
+        ticket, record.ticket = record.ticket, None
+        if ticket is not None:
+            ticket.arrive(None)
         if record.passed:
             for successor in record.handler.limits.release(record):
                 self._offer(successor, front=True)
