@@ -1200,6 +1200,48 @@ def test_a_claim_that_is_done_again_lets_the_next_in_order_come(path, quiet):
     assert ran == [1, 3]
 
 
+def test_a_begin_that_is_done_again_keeps_its_places(path, monkeypatch, quiet):
+    """A job whose begin the file refuses at first begins when it can, in its order, and beside no other of its key."""
+    begin, refused, runs, most = _sqlite_steps.begin, [], [], []
+    is_settled, is_over = Gate(), Gate()
+    here = threading.current_thread()
+
+    def refuse(tx, seq):
+        if not refused:
+            refused.append(seq)
+            raise sqlite3.OperationalError("disk I/O error")
+        return begin(tx, seq)
+
+    def another() -> None:
+        queue.run_next()
+        is_settled.open()
+
+    with new_queue(path, workers=0) as queue:
+
+        @queue.handler(serial_by=lambda payload: 0)
+        def work(payload):
+            runs.append(payload)
+            most.append(queue.stats().running)
+            if threading.current_thread() is not here:
+                is_settled.open()
+                is_over.pass_through()
+
+        def pause() -> None:
+            others.append(Background(another))
+            is_settled.pass_through()
+
+        others: list[Background[None]] = []
+        queue._store._pause = pause
+        queue.submit_many(work, [1, 2, 3])
+        monkeypatch.setattr(_sqlite_steps, "begin", refuse)
+        queue.run_due()
+        is_over.open()
+        for other in others:
+            other.result()
+    assert len(others) == len(refused) == 1
+    assert (runs, most) == ([1, 2, 3], [1, 1, 1])
+
+
 def test_a_job_that_is_gone_is_not_put_back(path):
     """Of a job that has been forgotten meanwhile nothing is put back."""
     store = opened(path)

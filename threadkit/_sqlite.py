@@ -271,17 +271,19 @@ class SQLiteStore(View):
         return record.row is not None and record.row.is_mine and record.state is RUNNING
 
     def _begin(self, record: JobRecord) -> bool:
-        """Begin a job that is in hand, or that its submitter wants to run."""
+        """Begin a job that is in hand, or that its submitter wants to run.
+
+        One in hand has its places in the limits of its handler, and nobody else here can begin it; so it is insisted
+        on, as long as the queue is not closed.
+        """
         seq = self._seq(record)
+        run = self._insist if record.row.is_mine else self._file.run
         try:
-            row = self._file.run(lambda tx: None if self._is_closing else _sqlite_steps.begin(tx, seq))
+            row = run(lambda tx: None if self._is_closing else _sqlite_steps.begin(tx, seq))
         except Closed:
             return False
         except StoreError as error:
             self._report(error)
-            if record.row.is_mine:
-                self._front.append(record)
-            self._pause()
             return False
         self._is_line_filled = True  # there may have been too many in hand to look for more
         if row is None:
