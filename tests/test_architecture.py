@@ -30,7 +30,7 @@ FLOORS: dict[int, str] = {
     4: "_component _resources _run _setback _postoffice _lane _job _handlers "
     "_plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows",
     5: "_supervised _member _scheduler _bus _loop _signals _entry _engine _intake _crew _waitlist _dask "
-    "_jobfile _sqlite_steps _sqlite_retention _as_completed _overtime",
+    "_jobfile _sqlite_line _sqlite_steps _sqlite_retention _as_completed _overtime",
     6: "_thread _supervisor _submitter _recurrence _dispatcher _reception _ending _roster _sqlite_upkeep _sqlite_pick",
     7: "_group _interval _executor _workqueue _registry _sqlite_view",
     8: "_makers executors _directory _runner _sqlite",

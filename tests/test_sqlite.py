@@ -31,6 +31,7 @@ from threadkit import (
     _jobfile,
     _sqlite,
     _sqlite_file,
+    _sqlite_line,
     _sqlite_steps,
     backoff,
     events,
@@ -39,6 +40,7 @@ from threadkit import (
 from threadkit._clock import SYSTEM_CLOCK
 from threadkit._jobfile import JobFile
 from threadkit._records import JobRecord
+from threadkit._sqlite_line import Wanted
 from threadkit._sqlite_pick import Pick
 from threadkit._sqlite_schema import MIGRATIONS, VERSION
 from threadkit.testing import VirtualClock
@@ -1061,7 +1063,7 @@ def test_a_claim_that_is_not_noted_yet_keeps_the_file_open(path):
     store = opened(path)
     record = record_of(1)
     store.add(record)
-    pick = Pick(HOST.line_up, ("work",), ())
+    pick = Pick(HOST.line_up, Wanted(("work",), (), None))
     claimed = store._file.run(pick)
     store.close()
     assert store._file.is_open
@@ -1413,13 +1415,49 @@ def test_a_payload_that_cannot_be_read_and_is_gone(path):
 
 def test_jobs_in_hand_are_bounded(path, monkeypatch):
     """Where enough jobs are held by the limits of their handlers only jobs of others are claimed."""
-    monkeypatch.setattr(_sqlite, "_MOST_HELD", 1)
+    monkeypatch.setattr(_sqlite_line, "_MOST_HELD", 1)
     store = opened(path)
     for number, name in enumerate(["narrow", "narrow", "work"]):
         store.add(record_of(number, name))
     assert [store.claim().id for _ in range(2)] == ["x-0", "x-2"]
     assert store.claim() is None
     store.settle(store.get("x-2"), JobState.COMPLETED, 1.0)
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire"])
+def test_jobs_behind_those_in_hand_come_when_those_end(path, monkeypatch, how):
+    """Jobs behind as many held ones as may be in hand are looked at when those are cancelled, or expire."""
+    monkeypatch.setattr(_sqlite_line, "_MOST_HELD", 2)
+    clock, ran = VirtualClock(), []
+    with new_queue(path, workers=1, clock=clock) as queue:
+        work = queue.handler("work", rate=(1, 10))(ran.append)
+        jobs = [queue.submit(work, number, expires=8 if 0 < number < 3 else None) for number in range(4)]
+        clock.settle()
+        assert ran == [0]
+        assert [job.row.is_mine for job in jobs] == [False, True, True, False]
+        if how == "cancel":
+            assert jobs[1].cancel()
+            assert jobs[2].cancel()
+            clock.advance(0.001)
+            assert jobs[3].row.is_mine
+        clock.advance(9)
+        clock.advance(2)
+        assert ran == [0, 3]
+
+
+def test_a_handler_that_comes_while_a_worker_looks_gets_its_jobs(path):
+    """Who has looked for the jobs of the handlers there were does not keep those of a newer one from being seen."""
+    store = opened(path)
+    record = record_of(1, "new")
+    store.add(record)
+    run = store._file.run
+    store._file.run = lambda step: (store.serve(frozenset({"work", "new"}), frozenset()), run(step))[1]
+    assert store.claim() is None
+    store._file.run = run
+    assert store.has_ready()
+    assert store.claim() is record
+    store.settle(record, JobState.COMPLETED, 1.0)
     store.close()
 
 

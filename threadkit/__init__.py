@@ -15,7 +15,7 @@ Where things live, from the ground up (an import goes strictly down; ``tests/tes
     floor 4  the waist     _component _resources _postoffice _lane _run _setback _job _handlers
     floor 4                _plant _engine_call _steward _body _coroutines _jobtimes _memory _sqlite_file _sqlite_rows
     floor 5  engines       _supervised _member _bus _loop _signals _entry _engine _intake _scheduler _crew _waitlist
-    floor 5                _dask _jobfile _sqlite_steps _sqlite_retention _as_completed _overtime
+    floor 5                _dask _jobfile _sqlite_line _sqlite_steps _sqlite_retention _as_completed _overtime
     floor 6  compositions  _thread _supervisor _submitter _dispatcher _reception _ending _recurrence
     floor 6                _roster _sqlite_upkeep _sqlite_pick
     floor 7  wholes        _group _interval _executor _workqueue _registry _sqlite_view

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +22,6 @@ from threadkit._sqlite_view import View
 from threadkit._transaction import Row, Transaction
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
-_MOST_HELD = 256  # jobs of one handler with limits that are in hand at once
 _MOST_POSTED = 1000  # after so many, "eventual" waits for their commit
 
 
@@ -75,7 +73,7 @@ class SQLiteStore(View):
             if self._durability == "eventual" and self._is_listening and record.key is None:
                 self._post(record, new)
                 return None
-            begins = self._may_hand_over if record.state is PENDING and record.name in self._free else None
+            begins = self._may_hand_over if record.state is PENDING and self._line.is_served(record.name) else None
             seq, state, holder = self._file.run(
                 lambda tx: _sqlite_steps.add(tx, new, record.state, replace=replace, begins=begins)
             )
@@ -149,7 +147,7 @@ class SQLiteStore(View):
                 return line.popleft()
         if not self.has_ready():  # as was found when the job before this one was settled
             return None
-        with contextlib.closing(Pick(self._host.line_up, *self._names())) as pick:
+        with contextlib.closing(Pick(self._host.line_up, self._line.wanted())) as pick:
             try:
                 claimed = self._file.run(lambda tx: None if self._is_closing else pick(tx))
                 self._recover()
@@ -182,7 +180,7 @@ class SQLiteStore(View):
         """Return whether there may be a job in the line."""
         if self._handed or self._front:
             return True
-        return self._is_line_filled and (self._pending > 0 or self._file.is_anything_posted())
+        return self._line.is_filled and (self._pending > 0 or self._file.is_anything_posted())
 
     def move(
         self, record: JobRecord, before: JobState, after: JobState, at: float | None = None, why: str = ""
@@ -196,6 +194,8 @@ class SQLiteStore(View):
             self.refresh(record)
             return False
         self._known.learn(row, is_mine=False)
+        if self._line.let_go():
+            self._host.tend_within(0)  # which wakes them
         return True
 
     def condemn(self, record: JobRecord, fate: JobState, why: str) -> bool:
@@ -234,9 +234,9 @@ class SQLiteStore(View):
 
         def step(tx: Transaction) -> tuple[tuple[JobState, int, str], Claimed | None]:
             outcome = _sqlite_steps.settle(tx, place.seq, after, text, when, what)
-            return outcome, pick(tx) if looks and not self._is_closing else None
+            return outcome, None if self._is_closing else pick(tx)
 
-        with contextlib.closing(Pick(self._host.line_up, *(self._names() if looks else ((), ())))) as pick:
+        with contextlib.closing(Pick(self._host.line_up, self._line.wanted() if looks else None)) as pick:
             try:
                 (after, rev, why), claimed = self._insist(step)
             except (StoreError, Closed):
@@ -285,7 +285,7 @@ class SQLiteStore(View):
         except StoreError as error:
             self._report(error)
             return False
-        self._is_line_filled = True  # there may have been too many in hand to look for more
+        self._line.let_go()  # who has it here looks for the next
         if row is None:
             self.refresh(record, is_mine=False)
             return False
@@ -327,13 +327,6 @@ class SQLiteStore(View):
             self._ended.append(self._known.learn(row, is_mine=False))
             self._host.tend_within(0)
 
-    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the handlers whose jobs may be claimed."""
-        if not self._limited:
-            return self._free, ()
-        held = Counter(record.name for record in self._known.mine() if not self.runs_here(record))
-        return self._free, tuple(name for name in self._limited if held[name] < _MOST_HELD)
-
     def _post(self, record: JobRecord, new: New) -> None:
         """Have a job written soon; the commit is brought about by whoever calls next, or by tend()."""
 
@@ -341,7 +334,7 @@ class SQLiteStore(View):
             _sqlite_steps.add(tx, new, record.state)
 
         posted = self._file.post(step)
-        self._is_line_filled = True
+        self._line.fill()
         if posted == 0:
             self._host.tend_within(_COMMIT_WITHIN)
         elif posted >= _MOST_POSTED:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from threadkit import _sqlite_steps
+from threadkit._sqlite_line import Wanted
 from threadkit._sqlite_steps import Claimed
 from threadkit._transaction import Transaction
 
@@ -17,18 +18,21 @@ class Pick:
 
     Args:
         line_up: takes a ticket; see ``Host``.
-        free: handlers without limits whose jobs may be claimed.
-        limited: those with limits.
+        wanted: whose jobs may be claimed; None is nobody's.
     """
 
-    def __init__(self, line_up: Callable[[str], Any], free: Sequence[str], limited: Sequence[str]) -> None:
+    def __init__(self, line_up: Callable[[str], Any], wanted: Wanted | None) -> None:
         self._line_up = line_up
-        self._names = free, limited
+        self._wanted = wanted
         self._tickets: list[Any] = []
 
     def __call__(self, tx: Transaction) -> Claimed | None:
-        claimed = _sqlite_steps.claim(tx, *self._names)
-        if claimed is not None and not claimed.begins:
+        if self._wanted is None:
+            return None
+        claimed = _sqlite_steps.claim(tx, self._wanted.free, self._wanted.limited)
+        if claimed is None:
+            tx.found_nothing = self._wanted.news
+        elif not claimed.begins:
             self._tickets.append(self._line_up(claimed.row["name"]))
         return claimed
 

@@ -125,7 +125,6 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
             if found is not None and (best is None or found[:2] < best[:2]):
                 best = found
     if best is None:
-        tx.is_line_filled = False
         return None
     row = as_row(best[2:])
     row["owner"] = tx.owner

@@ -20,6 +20,7 @@ from threadkit._observe import logger
 from threadkit._permits import Permits
 from threadkit._records import FINISHED, PENDING, RETRYING, RUNNING, SCHEDULED, JobRecord
 from threadkit._room import Room
+from threadkit._sqlite_line import Line
 from threadkit._sqlite_retention import Bounds
 from threadkit._sqlite_rows import Known
 from threadkit._stamps import EARLY, Almanac
@@ -78,11 +79,9 @@ class Upkeep:
         self._almanac = Almanac(host.clock)
         self._known = Known(host, self._codec, self._almanac.moment)
         self._hand = _Hand()
-        self._free: tuple[str, ...] = ()
-        self._limited: tuple[str, ...] = ()
+        self._line = Line(self._known.mine)
         self._handed: deque[JobRecord] = deque()  # jobs that were begun as they were submitted, for an idle worker
         self._front: deque[JobRecord] = deque()  # jobs in hand that their limits let go
-        self._is_line_filled = True  # whether to look for a job is worth it
         self._pending = self._waiting = 0
         self._room = Room(host.clock(), math.inf, 0)  # until room() is called
         self._is_listening = False
@@ -125,8 +124,7 @@ class Upkeep:
 
     def serve(self, free: frozenset[str], limited: frozenset[str]) -> None:
         """Hear which handlers can be called; jobs of no others are claimed."""
-        self._free, self._limited = tuple(sorted(free)), tuple(sorted(limited))
-        self._is_line_filled = True
+        self._line.serve(free, limited)
 
     def listen(self) -> None:
         """Hear of other processes from now on; see ``DurableStore``."""
@@ -149,6 +147,7 @@ class Upkeep:
                 for row in rows:
                     if state_at(row["state"]) in FINISHED:
                         ended.append(self._known.learn(row, is_mine=False))
+                        self._line.let_go()  # who calls this has the others look
                     else:
                         self._known.learn(row)
             due = self._file.run(self._look_on)
@@ -192,10 +191,10 @@ class Upkeep:
         """Know what the file says. The leader's callback; no other thread writes these, but all may read them."""
         self._pending = tally[PENDING.column]
         waiting = tally[SCHEDULED.column] + tally[RETRYING.column] + self._pending
-        if tx is None:
-            self._is_line_filled = True
-        elif tx.is_line_filled is not None:
-            self._is_line_filled = tx.is_line_filled
+        if tx is None or (tx.fills_line and tx.found_nothing is None):
+            self._line.fill()
+        elif tx.found_nothing is not None:
+            self._line.found_nothing(tx.found_nothing)
         self._waiting = waiting
         self._room.update(waiting, 0 if tx is None else tx.arrived)
 

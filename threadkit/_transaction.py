@@ -39,14 +39,15 @@ class Transaction:
         now: the POSIX time.
     """
 
-    __slots__ = ("arrived", "execute", "is_line_filled", "news", "now", "owner", "tally")
+    __slots__ = ("arrived", "execute", "fills_line", "found_nothing", "news", "now", "owner", "tally")
 
     def __init__(self, connection: sqlite3.Connection, tally: list[int], owner: int, now: float) -> None:
         self.execute: Callable[..., sqlite3.Cursor] = connection.execute
         self.tally = tally
         self.owner = owner
         self.now = now
-        self.is_line_filled: bool | None = None  # whether the line was filled, or found empty, last of all
+        self.fills_line = False  # whether there is a job for somebody
+        self.found_nothing: object = None  # what was the last news for who found no job after that; see Line
         self.news = False  # whether other processes should look
         self.arrived = 0  # jobs that were on their way here
 
@@ -71,4 +72,5 @@ class Transaction:
 
     def fill_line(self) -> None:
         """Note that there is a job for somebody."""
-        self.is_line_filled = self.news = True
+        self.fills_line = self.news = True
+        self.found_nothing = None

@@ -193,7 +193,7 @@ class Waitlist(BaseComponent):
         ended, moment = self._store.tend()
         for record in ended:
             failure = record.errors[-1].error if record.state is FAILED else None
-            self._tell_ended(record, failure, self._clerk.tell)
+            self._see_off(record, failure, self._clerk.tell)
         if self._shared is not None:
             self._on_news()
         return moment
@@ -269,7 +269,13 @@ class Waitlist(BaseComponent):
             if before is RUNNING or before in FINISHED:
                 return False
             if self._store.move(record, before, after, self._stamps.now(), why):
-                break
+                self._see_off(record, None, emit)
+                return True
+
+    def _see_off(
+        self, record: JobRecord, failure: BaseException | None, emit: Callable[[Event], object] | None
+    ) -> None:
+        """Take a job that has come to its end out of where it waited, and tell of it."""
         self._times.forget(record)
         limits = record.handler.limits
         if self._store.pull(record) or (limits is not None and limits.discard(record)):
@@ -278,8 +284,7 @@ class Waitlist(BaseComponent):
             with contextlib.suppress(ValueError):
                 record.handler.shelf.remove(record)
         self._permits.give()
-        self._tell_ended(record, None, emit)
-        return True
+        self._tell_ended(record, failure, emit)
 
     def _set_limits(self, handler: Handler) -> None:
         """Make the limits of a handler: one at a time first, then those of each key, then those of all its jobs."""
