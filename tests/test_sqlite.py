@@ -159,6 +159,39 @@ def test_a_result_that_cannot_be_kept_fails_the_job(path, quiet):
         assert (job.state, job.attempts) == (JobState.FAILED, 1)
 
 
+class AsItIs:
+    """A codec that leaves everything as it is."""
+
+    def encode(self, value):
+        return value
+
+    def decode(self, data):
+        return data
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**80, object(), "x" * 200_000, "x" * 80_000])
+def test_a_result_that_sqlite_does_not_take_fails_the_job(path, quiet, value):
+    """A job whose result a codec passes and SQLite refuses, alone or in its row, is a dead letter; its worker goes on."""
+    with WorkQueue(workers=1, store=stores.SQLiteStore(path, "process", codec=AsItIs())) as queue:
+        for connection in (queue._store._file._reader, queue._store._file._writer):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+        queue.handler("work")(lambda payload: value)
+        queue.handler("fine")(lambda payload: 7)
+        job = queue.submit("work", "x" * 40_000)
+        assert isinstance(job.exception(PATIENCE), JobFailed)
+        assert isinstance(job.errors[-1].error, TypeError | ValueError)
+        assert queue.submit("fine").result(PATIENCE) == 7
+
+
+def test_a_payload_that_sqlite_does_not_take_is_refused(path):
+    """A payload that a codec passes and SQLite does not take is refused at submit."""
+    with WorkQueue(workers=0, store=stores.SQLiteStore(path, codec=AsItIs())) as queue:
+        queue.declare("work")
+        with pytest.raises(ValueError, match="SQLite does not take it"):
+            queue.submit("work", object())
+        assert queue.stats().submitted == 0
+
+
 def test_a_codec_of_ones_own(path, quiet):
     """A codec keeps what it likes; a payload that it cannot read later is a dead letter, and shown as it is kept."""
 

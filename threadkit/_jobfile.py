@@ -157,12 +157,14 @@ class JobFile:
         if is_the_files and not pieces:  # it did not even begin, and whoever waits must hear of it
             while (piece := take()) is not None:
                 pieces.append(piece)
+        if isinstance(error, sqlite3.Error):
+            error = _sqlite_file.explained(error, self.path) if is_the_files else _refused(error)
         if not is_the_files and len(pieces) > 1:  # one of them is at fault; the others must not suffer for it
             for piece in pieces:
                 self._write(iter([piece, None]).__next__, [])
             return
         for piece in pieces:
-            piece.error = _sqlite_file.explained(error, self.path) if isinstance(error, sqlite3.Error) else error
+            piece.error = error
             piece.is_done = piece.gate is not None or not is_the_files  # what was posted is tried again
             if piece.is_done and piece.gate is None:
                 logger.error("job store %r could not do what nobody waited for", self.path, exc_info=piece.error)
@@ -235,6 +237,16 @@ class JobFile:
         except sqlite3.Error as error:
             raise _sqlite_file.explained(error, self.path) from error
 
+    def try_value(self, value: object) -> None:
+        """Look whether SQLite takes a value, once the file is open.
+
+        Raises:
+            Exception: whatever SQLite raises where it does not.
+        """
+        with self.reading:
+            if self.is_open:
+                self._reader.execute("SELECT ? IS NULL", (value,)).fetchone()
+
     # -- others -------------------------------------------------------------------------------------------------------
 
     def dead(self) -> list[int]:
@@ -301,6 +313,13 @@ class JobFile:
 
     def _connect(self) -> sqlite3.Connection:
         return _sqlite_file.connect(self.path, synchronous=self._synchronous, patience=self._patience)
+
+
+def _refused(error: Exception) -> ValueError:
+    """Return an error of SQLite's that what it was given is at fault for, and not the file."""
+    refusal = ValueError(f"SQLite does not take it: {error}")
+    refusal.__cause__ = error
+    return refusal
 
 
 def _leave(tx: Transaction) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
-from threadkit._records import FINISHED, PENDING, RUNNING, JobError, JobRecord, JobState
+from threadkit._records import COMPLETED, FINISHED, PENDING, RUNNING, JobError, JobRecord, JobState
 from threadkit._sqlite_pick import Pick
 from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry, unpack_errors
 from threadkit._sqlite_steps import Claimed, New
@@ -215,7 +215,11 @@ class SQLiteStore(View):
 
     def check(self, record: JobRecord) -> None:
         """Look whether a result can be kept; see ``JobStore``."""
-        record.row.packed = None if record.value is None else self._codec.encode(record.value)
+        record.row.packed = None
+        if record.value is not None:
+            packed = self._codec.encode(record.value)
+            self._file.try_value(packed)
+            record.row.packed = packed
 
     def settle(self, record: JobRecord, after: JobState, at: float, why: str = "") -> JobState:
         """Move a job that has stopped running; see ``JobStore``. Waits for a file that cannot be written."""
@@ -226,7 +230,7 @@ class SQLiteStore(View):
             is_due = after is not PENDING and record.due is not None
             when = (self._posix(record.due) if is_due else None, record.delay, self._posix(record.first_begun))
         what = (
-            *(record.attempts, record.started, place.packed if after in FINISHED else None, pack_errors(record.errors)),
+            *(record.attempts, record.started, place.packed if after is COMPLETED else None, pack_errors(record.errors)),
             *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
