@@ -570,6 +570,18 @@ def test_what_is_no_store_of_ours_is_refused_and_left_alone(path, make, problem)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
+def test_a_newer_version_is_refused_that_stands_in_the_log_only(path):
+    """A file whose newer version has not been brought from its log into its header yet is refused, and not written."""
+    old_store(path)
+    newer_one = sqlite3.connect(path, isolation_level=None)
+    newer_one.execute("PRAGMA user_version = 99")
+    log = Path(f"{path}-wal").read_bytes()
+    with pytest.raises(StoreFormatError, match="of version 99"):
+        new_queue(path)
+    assert Path(f"{path}-wal").read_bytes() == log
+    newer_one.close()
+
+
 def test_a_folder_is_no_store(path):
     """A path that is no file, or whose folder is not there, is refused."""
     path.mkdir()

@@ -275,7 +275,7 @@ class JobFile:
         """Become an owner. Whoever sees the row finds the lock held."""
         execute = self._writer.execute
         execute("BEGIN IMMEDIATE")
-        _sqlite_file.migrate(self._writer)
+        _sqlite_file.migrate(self._writer, self.path)
         self.owner = execute("INSERT INTO owner (pid) VALUES (?)", (os.getpid(),)).lastrowid or 0
         if not self._lock.hold(self.owner):
             raise StoreError(

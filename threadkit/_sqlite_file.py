@@ -40,11 +40,7 @@ def examine(path: str) -> None:
         raise StoreFormatError(path, "the file is empty: it is no job store; delete it, or give another path")
     if len(header) < _HEADER or not header.startswith(_MAGIC) or _number(header, 68) != APPLICATION_ID:
         raise StoreFormatError(path, "this is no job store; give another path")
-    version = _number(header, 60)
-    if version > VERSION:
-        raise StoreFormatError(
-            path, f"it is of version {version}, and this threadkit knows versions up to {VERSION}; upgrade threadkit"
-        )
+    _refuse_newer(path, _number(header, 60))
     if _size(f"{path}-journal"):
         raise StoreFormatError(path, "another program has left a journal beside it; open it with that program first")
     if not _size(f"{path}-wal"):
@@ -110,9 +106,14 @@ def connect(path: str, *, synchronous: str, patience: float) -> sqlite3.Connecti
     return connection
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file up to date; the caller has begun a transaction."""
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring a file up to date; the caller has begun a transaction.
+
+    Raises:
+        StoreFormatError: it is of a newer version, which may stand in its log only; see ``examine()``.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _refuse_newer(path, version)
     while version < VERSION:
         for statement in MIGRATIONS[version]:
             connection.execute(statement)
@@ -139,6 +140,13 @@ def explained(error: Exception, path: str) -> StoreError:
             return StoreError(path, f"the disk does not work ({name}); look at the system's log")
         case _:
             return StoreError(path, f"{error}")
+
+
+def _refuse_newer(path: str, version: int) -> None:
+    if version > VERSION:
+        raise StoreFormatError(
+            path, f"it is of version {version}, and this threadkit knows versions up to {VERSION}; upgrade threadkit"
+        )
 
 
 def _check_whole(path: str) -> None:
