@@ -979,6 +979,46 @@ def test_a_forgotten_job_is_seen_as_ended(path):
         assert not job.cancel()
 
 
+def test_to_replace_a_job_is_one_step(path, monkeypatch):
+    """A submit that replaces a job and fails leaves the old one with its key, and no new one."""
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with new_queue(path, workers=0) as queue:
+        queue.declare("work")
+        old = queue.submit("work", "old", key="k")
+        with monkeypatch.context() as context:
+            context.setattr(_sqlite_steps, "withdraw", fail)
+            with pytest.raises(StoreError):
+                queue.submit("work", "new", key="k", on_conflict="replace")
+        assert [job.id for job in queue.jobs()] == [old.id]
+        assert queue.submit("work", key="k") is old
+        new = queue.submit("work", "new", key="k", on_conflict="replace")
+        assert (old.state, str(old.exception(0))) == (JobState.CANCELLED, f"job {old.id} ('work') was replaced")
+        assert queue.submit("work", key="k") is new
+
+
+def test_a_running_job_that_is_replaced_is_told(path):
+    """A job that runs and is replaced by one with its key has its token set, and ends as cancelled."""
+    blocker, stopped = Blocker(), []
+    with new_queue(path) as queue:
+
+        @queue.handler
+        def work(payload, ctx):
+            if payload == "old":
+                blocker()
+                stopped.append(ctx.token.reason)
+
+        old = queue.submit("work", "old", key="k")
+        blocker.wait_until_called()
+        new = queue.submit("work", "new", key="k", on_conflict="replace")
+        assert (old.state, queue.submit("work", key="k")) == (JobState.RUNNING, new)
+        blocker.let_go()
+        assert new.wait(PATIENCE)
+        assert (old.state, stopped) == (JobState.CANCELLED, ["was replaced"])
+
+
 def test_a_job_that_expires_or_comes_due_in_a_file(path):
     """Jobs in a file expire and come due at their time, on the queue's own clock."""
     clock = VirtualClock()

@@ -295,9 +295,7 @@ class Dispatcher(Waitlist):
         """Cancel a job that waits, or condemn one that runs; return whether it ends as cancelled."""
         while not self._withdraw(record, CANCELLED, why):
             if self._store.condemn(record, CANCELLED, why):
-                context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
-                if context is not None:
-                    context.token.set(why)
+                self._tell_condemned(record)
                 return True
             if record.fate is not None or record.state in FINISHED:
                 return CANCELLED in {record.fate, record.state}

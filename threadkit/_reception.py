@@ -17,7 +17,7 @@ from threadkit._handlers import Caller, Handler, retry_of
 from threadkit._intake import OnFull
 from threadkit._job import Job, _current, running_job
 from threadkit._override import override
-from threadkit._records import PENDING, RUNNING, SCHEDULED, JobRecord
+from threadkit._records import FINISHED, PENDING, RUNNING, SCHEDULED, JobRecord
 from threadkit._storing import DurableStore
 from threadkit._waitlist import Waitlist
 from threadkit.backoff import Retry
@@ -271,7 +271,7 @@ class Reception(Waitlist):
             if on_conflict != "replace":  # it has come this very moment
                 self._permits.give()
                 return self._holder(job, on_conflict) or cast("Job", holder)
-            self._cancel(holder, "was replaced")
+            self._replace(holder)
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         is_due = job.due is None
@@ -287,6 +287,15 @@ class Reception(Waitlist):
         if self._closing and self._take_back(job):
             raise Closed(self.kind, self.name)
         return job
+
+    def _replace(self, holder: JobRecord) -> None:
+        """See to it that the job is cancelled whose key a new one has taken."""
+        if self._shared is None:
+            self._cancel(holder, "was replaced")
+        elif holder.state in FINISHED:  # by the step that took the new one in
+            self._see_off(holder)
+        else:
+            self._tell_condemned(holder)
 
     def _take_all_in(self, jobs: list[Job]) -> None:
         """Add plain jobs that have permits, in one step of a durable store."""
@@ -314,7 +323,7 @@ class Reception(Waitlist):
             if on_conflict != "replace":
                 self._permits.give()
                 return cast("Job", holder)
-            self._cancel(holder, "was replaced")
+            self._replace(holder)
         if self._observers.is_heard():
             self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
         if self._store.move(job, PENDING, RUNNING):

@@ -19,7 +19,7 @@ from threadkit._sqlite_pick import Pick
 from threadkit._sqlite_rows import SQL_INTEGER, Place, clean, pack_errors, pack_notes, pack_retry, unpack_errors
 from threadkit._sqlite_steps import Claimed, New
 from threadkit._sqlite_view import View
-from threadkit._transaction import Row, Transaction
+from threadkit._transaction import Row, Transaction, state_at
 
 _COMMIT_WITHIN = 0.05  # seconds; what "eventual" may lose
 _MOST_POSTED = 1000  # after so many, "eventual" waits for their commit
@@ -90,7 +90,18 @@ class SQLiteStore(View):
                 self._put_back_handed()
         else:
             self._known.place(record, seq)
-        return None if holder is None else self._known.learn(holder)
+        if holder is None:
+            return None
+        return self._replaced(holder) if replace else self._known.learn(holder)
+
+    def _replaced(self, holder: Row) -> JobRecord:
+        """Return the job whose key a new one has taken, and show that it is cancelled, or condemned."""
+        if state_at(holder["state"]) is RUNNING:
+            record = self._known.learn(holder)
+            self._known.condemn(record, state_at(holder["fate"]), holder["why"], holder)
+            return record
+        self._line.let_go()
+        return self._known.learn(holder, is_mine=False)
 
     def add_all(self, records: Iterable[JobRecord]) -> None:
         """Take new jobs in, all or none, in one transaction; see ``DurableStore``."""

@@ -63,7 +63,7 @@ def add(
         tx: the transaction.
         new: the job.
         state: SCHEDULED or PENDING.
-        replace: insert it anyway.
+        replace: insert it anyway, and cancel that one, or condemn it to that if it runs.
         begins: asked, where nothing else waits, whether it is to begin at once.
 
     Returns:
@@ -76,8 +76,7 @@ def add(
         if holder is not None:
             if not replace:
                 return 0, state, holder
-            tx.execute("UPDATE job SET held_key = NULL, rev = rev + 1 WHERE seq = ?", (holder["seq"],))
-            holder["rev"] += 1
+            holder = _replace(tx, holder)
     owner, attempts, started, expires_at = None, 0, None, new.expires_at
     if begins is not None and not tx.tally[PENDING.column] and begins():
         state, owner, attempts, started, expires_at = RUNNING, tx.owner, 1, tx.now, None
@@ -92,6 +91,16 @@ def add(
     if state is PENDING:
         tx.fill_line()
     return cursor.lastrowid or 0, state, holder
+
+
+def _replace(tx: Transaction, holder: Row) -> Row | None:
+    """Cancel the job that has a key, and take it away from it."""
+    before, seq, why = state_at(holder["state"]), holder["seq"], "was replaced"
+    if before is RUNNING:
+        condemn(tx, seq, CANCELLED, why)
+        tx.execute("UPDATE job SET held_key = NULL WHERE seq = ?", (seq,))
+        return tx.row("seq = ?", seq)
+    return withdraw(tx, seq, before, CANCELLED, tx.now, why)
 
 
 def remove(tx: Transaction, seq: int) -> bool:

@@ -89,7 +89,8 @@ class JobStore(Protocol):
 
         Args:
             record: the job.
-            replace: take it in anyway; the key is its own from now on.
+            replace: take it in anyway; the key is its own from now on. A durable store cancels the one that had it in
+                the same step, or condemns it if it runs; else that is for the queue to do.
 
         Returns:
             the unfinished job that has, or had, the same key.

@@ -171,9 +171,7 @@ class Waitlist(BaseComponent):
         """Look at what another process has changed: it may concern whoever waits here."""
         try:
             for record in cast("DurableStore", self._shared).condemned():
-                context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
-                if context is not None:
-                    context.token.set(record.why)
+                self._tell_condemned(record)
             for job in self._audience.copy():
                 if self._has_ended(job):
                     self._wake(job)
@@ -182,6 +180,12 @@ class Waitlist(BaseComponent):
         self._permits.wake_all()
         self._drains.wake_all()
         self._bell.ring()
+
+    def _tell_condemned(self, record: JobRecord) -> None:
+        """Tell the handler of a running job, if it runs here, that where this goes is decided."""
+        context = cast("Job", record)._context  # if it is made this very moment, its maker sees the fate
+        if context is not None:
+            context.token.set(record.why)
 
     def _on_trouble(self, error: Exception | None) -> None:
         self._trouble = error

@@ -131,8 +131,10 @@ def test_a_key_can_be_taken_over(store):
     """A job that replaces another has its key from then on, also when the other ends."""
     one, other = job(key="k"), job(key="k")
     put(store, one)
+    assert store.move(one, P, R)
     assert store.add(other, replace=True) is one
-    end(store, one)
+    store.check(one)
+    assert store.settle(one, C, 1.0) is (JobState.CANCELLED if store.durable else C)
     assert store.holder("k") is other
 
 
