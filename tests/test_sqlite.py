@@ -1613,7 +1613,7 @@ def test_a_cancelled_job_without_a_context(path):
 
 
 def test_a_stop_in_the_middle_of_a_batch(path, monkeypatch):
-    """Where a queue is stopped while many jobs are submitted at once they are taken back, and the caller is told."""
+    """Jobs that are in the file as their queue is stopped stay there, and their submit returns."""
     queue = new_queue(path, workers=0)
     queue.declare("work")
     add_all = queue._store.add_all
@@ -1623,11 +1623,30 @@ def test_a_stop_in_the_middle_of_a_batch(path, monkeypatch):
         queue._closing = True
 
     monkeypatch.setattr(queue._store, "add_all", add_and_stop)
-    with pytest.raises(Closed):
-        queue.submit_many("work", [1, 2])
-    assert queue.stats().submitted == 0
+    assert len(queue.submit_many("work", [1, 2])) == 2
+    assert queue.stats().submitted == 2
     queue.stop()
     queue.close()
+
+
+def test_a_submit_that_an_end_overtakes_stands(path, monkeypatch):
+    """A submit whose job is in the file as its queue ends returns; the job is left, and who waits for it is told."""
+    queue = new_queue(path, workers=0)
+    queue.declare("work")
+    queue.start()
+    place = queue._store._known.place
+
+    def place_and_end(*given) -> None:
+        monkeypatch.setattr(queue._store, "in_hand", list)  # the end has looked for them before
+        queue.stop()
+        assert queue.join(PATIENCE)
+        place(*given)
+
+    monkeypatch.setattr(queue._store._known, "place", place_and_end)
+    job = queue.submit("work", 1)
+    assert isinstance(job.exception(0), JobCancelled)
+    with new_queue(path, workers=0) as heir:
+        assert heir.get(job.id).state is JobState.PENDING
 
 
 def test_a_file_that_is_not_there(path):

@@ -376,11 +376,15 @@ class Dispatcher(Waitlist):
         """Let nobody wait for what will not be done. Lock-free."""
         self._is_abandoned = True
         for record in self._store.in_hand():
-            job = cast("Job", record)
-            if record.state in UNFINISHED and not job._lost:
-                job._lost = _LEFT
-                self._wake(job)
+            self._leave(record)
         self._drains.wake_all()
+
+    def _leave(self, record: JobRecord) -> None:
+        """Let nobody wait for this job."""
+        job = cast("Job", record)
+        if record.state in UNFINISHED and not job._lost:
+            job._lost = _LEFT
+            self._wake(job)
 
     def close(self) -> None:
         """Interrupt what still runs: the time of the queue is over. A lifecycle calls it; so does ``with``.

@@ -49,6 +49,10 @@ class Reception(Waitlist):
     """The part of ``WorkQueue`` that takes jobs in."""
 
     _on_full: OnFull
+    _is_abandoned: bool
+
+    @abstractmethod
+    def _leave(self, record: JobRecord) -> None: ...
 
     @abstractmethod
     def _run(self, job: Job, caller: Caller) -> None: ...
@@ -284,9 +288,21 @@ class Reception(Waitlist):
         except RuntimeError:  # no thread is to be had for the timer: nothing half-submitted stays behind
             self._take_back(job)
             raise
-        if self._closing and self._take_back(job):
-            raise Closed(self.kind, self.name)
+        if self._closing:
+            self._meet_stop(job)
         return job
+
+    def _meet_stop(self, job: Job) -> None:
+        """A stop has overtaken a submit. A job in memory is taken back; one in a file is left to the next queue.
+
+        Raises:
+            Closed: it was taken back.
+        """
+        if self._shared is None:
+            if self._take_back(job):
+                raise Closed(self.kind, self.name)
+        elif self._is_abandoned:  # which is written before the jobs of this moment are left
+            self._leave(job)
 
     def _replace(self, holder: JobRecord) -> None:
         """See to it that the job is cancelled whose key a new one has taken."""
@@ -304,8 +320,8 @@ class Reception(Waitlist):
             if self._observers.is_heard():
                 self._emit(JobSubmitted(component=self.name, job_id=job.id, handler=job.name))
             self._bell.ring()
-        if self._closing and sum(self._take_back(job) for job in jobs):
-            raise Closed(self.kind, self.name)
+            if self._closing:
+                self._meet_stop(job)
 
     def _take_back(self, job: Job) -> bool:
         """Undo a submit; return False where the job runs already, and the submit stands."""
