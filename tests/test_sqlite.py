@@ -1035,6 +1035,21 @@ def test_a_job_that_expires_or_comes_due_in_a_file(path):
         assert delayed.result(0) == 2
 
 
+def test_a_job_that_is_put_back_expires(path):
+    """A job that was claimed ahead, and put back before its handler was called, expires when it would have."""
+    clock, ran = VirtualClock(), []
+    with new_queue(path, workers=0, clock=clock) as queue:
+        work = queue.handler("work")(ran.append)
+        queue.submit(work, 1)
+        job = queue.submit(work, 2, expires=8)
+        queue.run_next()
+        assert job.state is JobState.PENDING
+        clock.advance(9)
+        assert job.state is JobState.EXPIRED
+        assert queue.run_next() is None
+    assert ran == [1]
+
+
 def test_a_job_that_comes_due_when_it_expires(path):
     """A job that may run from the very moment on at which it expires does not run."""
     clock = VirtualClock()
@@ -1332,7 +1347,7 @@ def test_a_begin_that_is_done_again_keeps_its_places(path, monkeypatch, quiet):
 def test_a_job_that_is_gone_is_not_put_back(path):
     """Of a job that has been forgotten meanwhile nothing is put back."""
     store = opened(path)
-    assert store._file.run(lambda tx: _sqlite_steps.unclaim(tx, 99)) is None
+    assert store._file.run(lambda tx: _sqlite_steps.unclaim(tx, 99, None)) is None
     assert store.counts()[JobState.PENDING] == 0
     store.close()
 

@@ -142,7 +142,8 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
     if begins:
         tx.execute(f"{_BEGIN} WHERE seq = ?", (tx.owner, tx.now, row["seq"]))
         tx.count(PENDING, RUNNING)
-        row.update(state=RUNNING.column, attempts=row["attempts"] + 1, started=tx.now, expires_at=None)
+        # Its row has no expiry any more; the job has it until its handler is called, for the case that it is put back.
+        row.update(state=RUNNING.column, attempts=row["attempts"] + 1, started=tx.now)
     else:
         tx.execute("UPDATE job SET owner = ?, rev = rev + 1 WHERE seq = ?", (tx.owner, row["seq"]))
     return Claimed(row, begins)
@@ -178,7 +179,7 @@ def begin(tx: Transaction, seq: int) -> Row | None:
     return as_row(found[0])
 
 
-def unclaim(tx: Transaction, seq: int) -> Row | None:
+def unclaim(tx: Transaction, seq: int, expires_at: float | None) -> Row | None:
     """Put a job back that was claimed, and not begun; one that has been condemned since meets its fate."""
     row = tx.row("seq = ? AND owner = ?", seq, tx.owner)
     if row is not None and row["fate"] is not None:
@@ -186,8 +187,9 @@ def unclaim(tx: Transaction, seq: int) -> Row | None:
     elif row is not None:
         before = state_at(row["state"])  # PENDING if it was in hand only
         tx.execute(
-            "UPDATE job SET state = 1, owner = NULL, attempts = attempts - ?, rev = rev + 1 WHERE seq = ?",
-            (before is RUNNING, seq),
+            "UPDATE job SET state = 1, owner = NULL, attempts = attempts - ?, expires_at = ?, rev = rev + 1"
+            " WHERE seq = ?",
+            (before is RUNNING, expires_at, seq),
         )
         tx.count(before, PENDING)
         tx.fill_line()

@@ -258,8 +258,9 @@ class Upkeep:
 
     def _put_back(self, record: JobRecord) -> None:
         """Put a job back that was claimed, and that nobody will run."""
+        expires_at = None if record.expires_at is None else self._almanac.posix(record.expires_at)
         try:
-            row = self._insist(lambda tx: _sqlite_steps.unclaim(tx, record.row.seq))
+            row = self._insist(lambda tx: _sqlite_steps.unclaim(tx, record.row.seq, expires_at))
         except (StoreError, Closed):
             return  # it is run again when this process has ended
         if row is not None and self._known.learn(row, is_mine=False).state in FINISHED:
