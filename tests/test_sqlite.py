@@ -1205,6 +1205,23 @@ def test_a_job_that_is_handed_over_as_the_store_closes(path):
     store.close()
 
 
+@pytest.mark.parametrize("name", ["work", "narrow"])
+def test_a_job_that_begins_is_told_to_others(path, monkeypatch, name):
+    """When a job begins the other processes hear of it, since one of them may wait for the room that it leaves."""
+    front, back = opened(path), opened(path)
+    record = record_of(1, name)
+    front.add(record)
+    back._answer()
+    rung: list[str] = []
+    monkeypatch.setattr(_jobfile, "ring", rung.append)
+    job = back.claim()
+    assert back.move(job, JobState.PENDING, JobState.RUNNING)
+    assert rung == [front._file.doorbell.path]
+    back.settle(job, JobState.COMPLETED, 1.0)
+    front.close()
+    back.close()
+
+
 def test_a_job_that_is_handed_over_to_nobody(path):
     """A job that was begun for an idle worker is put back when that may not begin one, and when the store closes."""
     begins = True

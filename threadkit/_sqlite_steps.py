@@ -142,6 +142,7 @@ def claim(tx: Transaction, free: Sequence[str], limited: Sequence[str]) -> Claim
     if begins:
         tx.execute(f"{_BEGIN} WHERE seq = ?", (tx.owner, tx.now, row["seq"]))
         tx.count(PENDING, RUNNING)
+        tx.news = True  # there is room for one more
         # Its row has no expiry any more; the job has it until its handler is called, for the case that it is put back.
         row.update(state=RUNNING.column, attempts=row["attempts"] + 1, started=tx.now)
     else:
@@ -176,6 +177,7 @@ def begin(tx: Transaction, seq: int) -> Row | None:
     if not found:
         return None
     tx.count(PENDING, RUNNING)
+    tx.news = True  # there is room for one more
     return as_row(found[0])
 
 
