@@ -84,6 +84,20 @@ def test_owners_of_one_process_are_alive(tmp_path):
         LockFile.of(str(tmp_path / "missing" / "lock"))
 
 
+def test_nobody_is_dead_by_a_lock_file_that_was_deleted_or_replaced(tmp_path):
+    """Of a lock file that does not lie in its place any more it is not concluded that a process is dead."""
+    path = tmp_path / "lock"
+    file = LockFile.of(str(path))
+    assert not file.is_alive(8)
+    path.rename(tmp_path / "elsewhere")
+    assert file.is_alive(8)
+    path.touch()
+    assert file.is_alive(8)
+    (tmp_path / "elsewhere").rename(path)
+    assert not file.is_alive(8)
+    file.close()
+
+
 def test_a_child_holds_no_lock(tmp_path, monkeypatch):
     """In a forked child no file is open: its parent's locks are not its own."""
     path = str(tmp_path / "lock")

@@ -22,11 +22,13 @@ class LockFile:
     """A file whose bytes are locked. Use ``of()``, and ``close()`` once for each.
 
     Args:
+        path: where it was opened.
         descriptor: the open file.
         identity: its device and inode.
     """
 
-    def __init__(self, descriptor: int, identity: tuple[int, int]) -> None:
+    def __init__(self, path: str, descriptor: int, identity: tuple[int, int]) -> None:
+        self._path = path
         self._descriptor = descriptor
         self._identity = identity
         self._uses = 0
@@ -62,7 +64,7 @@ class LockFile:
                     raise StoreError(path, f"cannot be opened for locking ({error.strerror})") from error
                 found = os.fstat(descriptor)
                 identity = (found.st_dev, found.st_ino)
-                file = _table()[identity] = LockFile(descriptor, identity)
+                file = _table()[identity] = LockFile(path, descriptor, identity)
             file._uses += 1
             return file
 
@@ -81,9 +83,12 @@ class LockFile:
             self._unlock(owner)
 
     def is_alive(self, owner: int) -> bool:
-        """Return whether the process that locked a byte still lives."""
+        """Return whether the process that locked a byte still lives; True where that cannot be known any more.
+
+        When somebody has deleted or replaced the file, those who have come since lock bytes of another one.
+        """
         with _lock:
-            if owner in self._held:
+            if owner in self._held or not self._is_in_place():
                 return True
             if not self._try(owner):
                 return True
@@ -97,6 +102,13 @@ class LockFile:
             if not self._uses:
                 _table().pop(self._identity, None)
                 os.close(self._descriptor)
+
+    def _is_in_place(self) -> bool:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def _try(self, owner: int) -> bool:
         import fcntl

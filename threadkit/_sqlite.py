@@ -241,7 +241,12 @@ class SQLiteStore(View):
             is_due = after is not PENDING and record.due is not None
             when = (self._posix(record.due) if is_due else None, record.delay, self._posix(record.first_begun))
         what = (
-            *(record.attempts, record.started, place.packed if after is COMPLETED else None, pack_errors(record.errors)),
+            *(
+                record.attempts,
+                record.started,
+                place.packed if after is COMPLETED else None,
+                pack_errors(record.errors),
+            ),
             *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
