@@ -272,15 +272,12 @@ class Dispatcher(Waitlist):
             self._times.forget(job)
         self._wake_drains()  # some do not wait for scheduled jobs
         assert failure is not None  # noqa: S101 - for the type checkers
+        name, attempt = self.name, job.attempts + (after is SCHEDULED)
         self._emit(
             JobRetried(
-                component=self.name,
-                job_id=job.id,
-                handler=job.name,
-                attempt=job.attempts + (after is SCHEDULED),
-                error=failure,
-                delay=job.delay,
+                component=name, job_id=job.id, handler=job.name, attempt=attempt, error=failure, delay=job.delay
             )
+        )
         )
 
     def _retry_of(self, record: JobRecord) -> Retry:

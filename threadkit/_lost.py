@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from threadkit._agenda import Entry
 from threadkit._clock import Clock
 from threadkit._timer import Timer
 
@@ -68,7 +69,10 @@ class LostWatch:
             except RuntimeError:  # the engine has the call already, so it must not look like one that was refused
                 _logger.exception("no thread to be had for lost_after: a call is not watched over")
             else:
-                future.add_done_callback(lambda _, entry=entry: self._timer.cancel(entry))
+                future.add_done_callback(functools.partial(self._cease, entry))
+
+    def _cease(self, entry: Entry, _: object) -> None:
+        self._timer.cancel(entry)
 
     def _expire(self, future: Future[Any], lose: Callable[[], object], _: object) -> None:
         lose()

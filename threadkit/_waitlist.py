@@ -54,6 +54,7 @@ from threadkit.events import Event, JobCompleted, JobDied, JobEnded, StoreFailed
 from threadkit.health import Health, Status
 
 Quota = PerKey[int] | int | PerKey[tuple[int, float]] | tuple[int, float]
+Emit = Callable[[Event], object]
 
 
 class Waitlist(BaseComponent):
@@ -264,9 +265,7 @@ class Waitlist(BaseComponent):
         self._hand_over(record)
         self._wake_drains()
 
-    def _withdraw(
-        self, record: JobRecord, after: JobState, why: str, emit: Callable[[Event], object] | None = None
-    ) -> bool:
+    def _withdraw(self, record: JobRecord, after: JobState, why: str, emit: Emit | None = None) -> bool:
         """End a job that waits; return False where it runs or has finished."""
         while True:
             before = record.state
@@ -276,9 +275,7 @@ class Waitlist(BaseComponent):
                 self._see_off(record, None, emit)
                 return True
 
-    def _see_off(
-        self, record: JobRecord, failure: BaseException | None, emit: Callable[[Event], object] | None
-    ) -> None:
+    def _see_off(self, record: JobRecord, failure: BaseException | None = None, emit: Emit | None = None) -> None:
         """Take a job that has come to its end out of where it waited, and tell of it."""
         self._times.forget(record)
         limits = record.handler.limits
@@ -352,12 +349,7 @@ class Waitlist(BaseComponent):
 
     # -- how jobs end -------------------------------------------------------------------------------------------------
 
-    def _tell_ended(
-        self,
-        record: JobRecord,
-        failure: BaseException | None = None,
-        emit: Callable[[Event], object] | None = None,
-    ) -> None:
+    def _tell_ended(self, record: JobRecord, failure: BaseException | None = None, emit: Emit | None = None) -> None:
         """A job has finished: tell who waits for it, and who listens, in this thread if nothing else is said."""
         self._wake(record)
         state = record.state
