@@ -69,14 +69,14 @@ class LostWatch:
             except RuntimeError:  # the engine has the call already, so it must not look like one that was refused
                 _logger.exception("no thread to be had for lost_after: a call is not watched over")
             else:
-                future.add_done_callback(functools.partial(self._cease, entry))
-
-    def _cease(self, entry: Entry, _: object) -> None:
-        self._timer.cancel(entry)
+                future.add_done_callback(functools.partial(self._cancel, entry))
 
     def _expire(self, future: Future[Any], lose: Callable[[], object], _: object) -> None:
         lose()
         self._leave(future)  # whoever is next may be begun by another worker, or never
+
+    def _cancel(self, entry: Entry, _: object) -> None:
+        self._timer.cancel(entry)
 
     def _leave(self, future: Future[Any]) -> None:
         with self._lock:
