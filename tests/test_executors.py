@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Background, Blocker
+from helpers import PATIENCE, Background, Blocker, Gate
 
 from threadkit import (
     BoundedExecutor,
@@ -349,6 +349,29 @@ def test_a_factory_that_fails(make: Make) -> None:
         make(inner=str).submit(str)
     with pytest.raises(ZeroDivisionError):
         make(inner=lambda: 1 / 0).start()
+
+
+def test_the_event_loop_goes_on_while_an_engine_is_made(make: Make) -> None:
+    """acall() has an engine made, however long it takes, while the event loop goes on."""
+    import asyncio
+
+    inside, door = Gate(), Gate()
+
+    def make_engine() -> cf.Executor:
+        inside.open()
+        door.pass_through()
+        return InlineExecutor()
+
+    executor = make(inner=make_engine)
+
+    async def main() -> list[int]:
+        calls = asyncio.gather(executor.acall(abs, -1), executor.options(timeout=60).acall(abs, -2))
+        while not inside.is_open():  # noqa: ASYNC110 - what is shown is that the loop turns
+            await asyncio.sleep(0)
+        door.open()
+        return await calls
+
+    assert asyncio.run(main()) == [1, 2]
 
 
 def test_no_thread_for_the_keeper(factory: Factory) -> None:

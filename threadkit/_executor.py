@@ -255,6 +255,15 @@ class BoundedExecutor(BaseComponent, Submitter):
             self.start()  # returns at once for a finalizer that has struck inside it: its call waits for the start
         return self._intake
 
+    @override
+    async def _ready_on_loop(self) -> Intake:
+        self._refuse_forked()
+        if not self._is_up:
+            import asyncio
+
+            await asyncio.to_thread(self.start)  # an engine may take seconds to make, or to connect to
+        return self._ready()
+
     def _new_lane(self) -> PoolLane | EngineLane:
         if self._inner is None:
             return PoolLane(

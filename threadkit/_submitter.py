@@ -29,7 +29,11 @@ class Submitter(Executor, ABC):
 
     @abstractmethod
     def _ready(self) -> Intake:
-        """Return where calls go in."""
+        """Return where calls go in; start with the first one."""
+
+    @abstractmethod
+    async def _ready_on_loop(self) -> Intake:
+        """Do the same for an event loop, which a start must not hold up."""
 
     @override
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -86,7 +90,8 @@ class Submitter(Executor, ABC):
             ...     asyncio.run(executor.acall(sum, [1, 2, 3]))
             6
         """
-        result: T = await self._ready().acall(fn, args, kwargs, self._terms)
+        intake = await self._ready_on_loop()
+        result: T = await intake.acall(fn, args, kwargs, self._terms)
         return result
 
     def options(
@@ -181,3 +186,7 @@ class _OnTerms(Submitter):
     @override
     def _ready(self) -> Intake:
         return self._executor._ready()
+
+    @override
+    async def _ready_on_loop(self) -> Intake:
+        return await self._executor._ready_on_loop()
