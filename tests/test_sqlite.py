@@ -171,7 +171,7 @@ class AsItIs:
 
 @pytest.mark.parametrize("value", ["\ud800", 2**80, object(), "x" * 200_000, "x" * 80_000])
 def test_a_result_that_sqlite_does_not_take_fails_the_job(path, quiet, value):
-    """A job whose result a codec passes and SQLite refuses, alone or in its row, is a dead letter; its worker goes on."""
+    """A job whose result SQLite refuses, alone or in its row, is a dead letter, and its worker goes on."""
     with WorkQueue(workers=1, store=stores.SQLiteStore(path, "process", codec=AsItIs())) as queue:
         for connection in (queue._store._file._reader, queue._store._file._writer):
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)

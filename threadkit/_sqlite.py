@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from threadkit import _sqlite_steps
 from threadkit._errors import Closed, StoreError
