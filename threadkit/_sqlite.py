@@ -240,13 +240,9 @@ class SQLiteStore(View):
             is_due = after is not PENDING and record.due is not None
             when = (self._posix(record.due) if is_due else None, record.delay, self._posix(record.first_begun))
         what = (
-            *(
-                record.attempts,
-                record.started,
-                place.packed if after is COMPLETED else None,
-                pack_errors(record.errors),
-            ),
-            *(pack_notes(record.notes, record.id), float(record.progress), clean(record.progress.message)),
+            *(record.attempts, record.started, place.packed if after is COMPLETED else None),
+            *(pack_errors(record.errors), pack_notes(record.notes, record.id)),
+            *(float(record.progress), clean(record.progress.message)),
         )
         hand, text = self._hand, clean(why)
         looks = hand.claims and hand.job is None and not (self._front or self._handed) and self._host.may_begin()
