@@ -274,10 +274,7 @@ class Dispatcher(Waitlist):
         assert failure is not None  # noqa: S101 - for the type checkers
         name, attempt = self.name, job.attempts + (after is SCHEDULED)
         self._emit(
-            JobRetried(
-                component=name, job_id=job.id, handler=job.name, attempt=attempt, error=failure, delay=job.delay
-            )
-        )
+            JobRetried(component=name, job_id=job.id, handler=job.name, attempt=attempt, error=failure, delay=job.delay)
         )
 
     def _retry_of(self, record: JobRecord) -> Retry:
