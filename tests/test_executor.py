@@ -1460,15 +1460,18 @@ def test_no_thread_from_the_interpreter(make: Make) -> None:
 
 
 def test_no_first_thread_on_an_event_loop(make: Make) -> None:
-    """On an event loop's thread the start is not tried again, since that would block the loop."""
-    clock = Refusing("can't start new thread")
+    """On an event loop's thread the start is not tried again, since that would block the loop; acall() has it tried."""
+    clock, patient = Refusing("can't start new thread"), Refusing("can't start new thread")
+    retry = Retry(3, backoff.constant(0))
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            await make(1, clock=clock).acall(str)
+            make(1, clock=clock, submit_retry=retry).submit(str)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await make(1, clock=patient, submit_retry=retry).acall(str)
 
     asyncio.run(main())
-    assert clock.attempts == 1
+    assert (clock.attempts, patient.attempts) == (1, 3)
 
 
 def test_no_start_while_the_interpreter_exits(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
