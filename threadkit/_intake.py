@@ -96,7 +96,8 @@ class Intake:
             Full: there is no room, or was none in time.
             WouldBlock: there is no room, and this thread must not wait for it.
         """
-        return self._take(fn, args, kwargs, terms, deadline_after(self.clock, terms.timeout), self._make_room)
+        deadline = None if terms.timeout is None else deadline_after(self.clock, terms.timeout)  # most have none
+        return self._take(fn, args, kwargs, terms, deadline, self._make_room)
 
     def submit_until(self, fn: Callable[..., Any], args: Arguments, terms: Terms, until: float | None) -> Call[Any]:
         """Do as ``submit()``, for one who has until a moment of his own.
