@@ -117,6 +117,7 @@ def test_completion_against_drain(explore: Explore) -> None:
         drain,
         invariant=lambda scene: scene.drained == [True] and scene.runs == ["old"] and scene.adds_up(),
         attempts=60,
+        ops=8000,  # a drain asks for the counts of 64 locks
     )
 
 
@@ -133,6 +134,7 @@ def test_submit_against_drain(explore: Explore) -> None:
         drain,
         invariant=lambda scene: scene.drained == [True] and scene.runs == ["new"] and scene.adds_up(),
         attempts=60,
+        ops=8000,  # a drain asks for the counts of 64 locks
     )
 
 
