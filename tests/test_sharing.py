@@ -265,6 +265,16 @@ def test_a_fork_waits_until_no_file_is_in_use(tmp_path):
         assert queue.submit("work", 2).state == "pending"
 
 
+def test_a_value_is_not_tried_once_the_file_is_closed(tmp_path):
+    """A file that has been closed has no opinion on what SQLite takes; an open one refuses what it does not."""
+    store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
+    with WorkQueue(workers=0, store=store):
+        with pytest.raises(UnicodeEncodeError):
+            store._file.try_value("\ud800")
+        store._file.try_value("text")
+    store._file.try_value("\ud800")
+
+
 def test_a_step_that_was_posted_and_cannot_be_done(tmp_path, caplog):
     """What nobody waits for and cannot be done is told to the log, and keeps nothing from being done."""
     store = stores.SQLiteStore(tmp_path / "jobs.db", "process")
