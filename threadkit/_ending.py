@@ -92,9 +92,13 @@ class Ending:
                 self._blame(entry, "stop", error)
 
     def _have_ended(self, entry: Entry, attendant: Attendant, limit: Limit, *, final: bool) -> ComponentReport:
-        if self._is_in_time(attendant.wait, limit.at):  # for its stop(), and for a start() that was given up
+        while self._is_in_time(attendant.wait, limit.at):  # for its stop(), and for a start() that was given up
             ending = attendant.do(lambda: self._end(entry, limit, final=final))
-            if self._is_in_time(ending.wait, limit.at):
+            if not self._is_in_time(ending.wait, limit.at):
+                break
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no thread, and somebody else ends it at this moment: wait for that
                 return ending.result()
         stacks = stacks_of(attendant.threads())
         ending = attendant.do(lambda: self._end(entry, limit, final=final, may_join=False))
