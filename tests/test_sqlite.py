@@ -1465,6 +1465,14 @@ def test_an_observer_that_fails_keeps_no_bell_from_ringing(path, caplog):
     store.close()
 
 
+def test_a_file_is_closed_once(path):
+    """Closing a job file that another thread has just closed does nothing."""
+    store = opened(path)
+    store._file.close()
+    store._file.close()
+    assert not store._file.is_open
+
+
 def test_an_owner_that_lives_is_not_rescued_from(path):
     """Of two that look whether an owner is dead the second sees that it is alive, or has been taken care of."""
     store = opened(path)

@@ -116,6 +116,13 @@ def test_nobody_there() -> None:
         executor.submit(pow, 2, 10)
 
 
+def test_an_address_that_makes_no_sense() -> None:
+    """An address that cannot be one is refused by the error that says what is wrong with it."""
+    executor = BoundedExecutor(inner=executors.dask("tcp://127.0.0.1:harbour"))
+    with pytest.raises(ValueError, match="harbour"):
+        executor.submit(pow, 2, 10)
+
+
 def test_a_silent_scheduler() -> None:
     """Connecting to what takes connections and never says a word is given up when connect_timeout is over."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
