@@ -25,13 +25,14 @@ def unmeasured() -> dict[str, str]:
 class Program:
     """A program that prints a line when it is where the test wants it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, env: dict[str, str] | None = None) -> None:
         # Unbuffered, so that a line that was printed can be read; as a child of the shell it gets default signals.
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", textwrap.dedent(source)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=env,
         )
 
     def wait_for(self, word: str) -> None:

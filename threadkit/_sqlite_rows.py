@@ -68,7 +68,8 @@ class Known:
 
     def all(self) -> list[JobRecord]:
         """Return all of them."""
-        return list(self._by_id.values())
+        # Not values(), which goes through the dict step by step, while others put jobs into it: this is a single copy.
+        return [record for found in self._by_id.valuerefs() if (record := found()) is not None]
 
     def mine(self) -> list[JobRecord]:
         """Return those that run here, or are in hand here."""

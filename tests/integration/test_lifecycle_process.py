@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from programs import Program
+from programs import Program, unmeasured
 
 pytestmark = pytest.mark.integration
 
@@ -24,8 +24,8 @@ def programs() -> Iterator[list[Program]]:
         program.end()
 
 
-def run(source: str, programs: list[Program]) -> Program:
-    program = Program(source)
+def run(source: str, programs: list[Program], env: dict[str, str] | None = None) -> Program:
+    program = Program(source, env)
     programs.append(program)
     return program
 
@@ -165,7 +165,7 @@ def test_signals_during_a_stuck_stop(programs: list[Program]) -> None:
 
 def test_two_signals_at_once(programs: list[Program]) -> None:
     """Two signals that come together end a service, be it in order or by force."""
-    program = run(SERVICE, programs)
+    program = run(SERVICE, programs, unmeasured())
     program.wait_for("ready")
     time.sleep(0.2)
     program.kill(signal.SIGTERM)
