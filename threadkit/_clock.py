@@ -115,7 +115,7 @@ class SystemClock:
     """
 
     # The function itself, not a method that calls it: each firing and each job asks several times.
-    monotonic = staticmethod(time.monotonic)
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
