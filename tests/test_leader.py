@@ -555,6 +555,25 @@ def test_a_component_that_cannot_start(path: Path, clock: VirtualClock) -> None:
     lease.release()
 
 
+def test_a_start_that_meets_the_exit(path: Path, clock: VirtualClock) -> None:
+    """Components that come up as the interpreter exits, and get no thread any more, do not make the leader fail."""
+    leader = Leader(path, clock=clock)
+    log: list[str] = []
+    late = leader.add(Part("late", log))
+    leader.add(Part("never", log))
+    tried = Gate()
+
+    def refuse() -> None:
+        tried.open()
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    late.start = refuse
+    with leader:
+        tried.pass_through()
+    assert leader.failure is None
+    assert "start never" not in log
+
+
 def test_requirements_that_nobody_meets(path: Path, clock: VirtualClock) -> None:
     """An unknown requirement is refused by start(); one that came while it was on standby is a failure."""
     leader = Leader(path, clock=clock)

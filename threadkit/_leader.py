@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from threadkit import _arguments
 from threadkit._checkup import Checkup
-from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
+from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after, is_at_exit
 from threadkit._component import BaseComponent, Phase
 from threadkit._composite import Composite
 from threadkit._entry import Entry
@@ -248,6 +248,8 @@ class Leader(BaseComponent, Composite):
             try:
                 self._registry.bring_up(entry, self._start_timeout, self._token)
             except BaseException as error:
+                if is_at_exit(error):  # no thread is made any more: the stop is on its way
+                    break
                 error.add_note(f"while component {entry.name!r} of leader {self.name!r} was starting")
                 raise
         while not self._token.wait(self._retry):
