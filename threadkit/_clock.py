@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 # The longest single wait. Longer ones are made of several: threading.TIMEOUT_MAX is 49 days on Windows.
 _LONGEST_WAIT = 3600.0
@@ -114,8 +114,15 @@ class SystemClock:
         True
     """
 
-    # The function itself, not a method that calls it: each firing and each job asks several times.
-    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    if TYPE_CHECKING:
+
+        def monotonic(self) -> float:
+            """Return ``time.monotonic()``."""
+            return time.monotonic()
+
+    else:
+        # The function itself, not a method that calls it: each firing and each job asks several times.
+        monotonic = staticmethod(time.monotonic)
 
     def now(self) -> datetime:
         """Return the current time in UTC."""
