@@ -354,33 +354,6 @@ def test_exit_does_not_wait_for_a_start_that_hangs(programs: list[Program]) -> N
     assert "still running: 'task' of lifecycle 'app'" in err
 
 
-def test_a_callback_that_hangs_delays_no_other_at_the_exit(programs: list[Program]) -> None:
-    """At interpreter exit a body and a task stop, and are not abandoned, beside a body whose on_stop callback hangs."""
-    source = """
-    import threading
-    from threadkit import Lifecycle
-
-    freed = threading.Event()
-    lc = Lifecycle(stop_timeout=1)
-    lc.every(60, name="task")(lambda: None)
-
-    @lc.thread
-    def good(running):
-        with running.on_stop(freed.set):
-            freed.wait()
-
-    @lc.thread
-    def bad(running):
-        with running.on_stop(threading.Event().wait):
-            threading.Event().wait()
-
-    lc.start()
-    """
-    status, _, err = run(source, programs).end()
-    assert status == 0
-    assert "abandoned at interpreter exit, still running: 'bad' of lifecycle 'app'\n" in err
-
-
 def test_start_in_another_thread(programs: list[Program]) -> None:
     """A lifecycle can live in any thread, and ends with the interpreter all the same."""
     program = run(
