@@ -81,7 +81,7 @@ def test_leak() -> None:
 
 
 def test_stopper_is_no_leak() -> None:
-    """The threads that threadkit keeps for the life of the process are no leak."""
+    """The one thread that threadkit keeps for the life of the process is no leak."""
     with no_thread_leaks(grace=0.0):
         StopToken().on_stop(print).remove()
 

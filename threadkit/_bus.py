@@ -345,7 +345,7 @@ class Bus(BaseComponent):
 
     @override
     def _launch(self) -> None:
-        self._token._on_stop(self._stop_came)
+        self._token.on_stop(self._stop_came)
 
     @override
     def _on_stop_asked(self) -> None:

@@ -322,7 +322,7 @@ class Dispatcher(Waitlist):
         except BaseException:
             self.stop("it could not start")
             raise
-        self._token._on_stop(self._on_stopped)
+        self._token.on_stop(self._on_stopped)
 
     def _resize(self, workers: int) -> None:
         """Change the number of workers; before the start, of those there will be."""

@@ -142,7 +142,7 @@ class EventLoopThread(BaseComponent, Loop):
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(loop.stop)
 
-        hook = self._token._on_stop(wake)
+        hook = self._token.on_stop(wake)
         try:
             self._thread = SYSTEM_CLOCK.spawn(lambda: self._serve(loop), self.name)
         except BaseException:

@@ -82,7 +82,7 @@ class Recurrence:
         """Begin. What the trigger or the callable raises is raised here."""
         first = self._rhythm.first(self._clock)
         self._tempo.follow(self._rhythm.pace)
-        self._token._on_stop(self.wind_down)  # if the stop has come already, it is called here and now
+        self._token.on_stop(self.wind_down)  # if the stop has come already, it is called here and now
         with self._lock:
             if not self.closed:
                 self._scheduler = scheduler

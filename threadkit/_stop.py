@@ -24,7 +24,7 @@ from typing import NoReturn, Self
 
 from threadkit import _arguments, _fork
 from threadkit._clock import SYSTEM_CLOCK, Clock, deadline_after
-from threadkit._stopper import ensure_stopper, run_own_soon, run_soon
+from threadkit._stopper import ensure_stopper, run_soon
 from threadkit._timer import Timer
 from threadkit._verdicts import Stopping
 from threadkit._waiting import Waiters
@@ -240,13 +240,7 @@ class StopToken:
             ...     pass
             >>> token.set()
         """
-        return self._enter(StopHook(self, _arguments.function(callback, "callback")))
-
-    def _on_stop(self, callback: Callable[[], object]) -> StopHook:
-        """Do what ``on_stop()`` does, for threadkit's own: where no callback of a user's can be before it, and hang."""
-        return self._enter(StopHook(self, callback, is_own=True))
-
-    def _enter(self, hook: StopHook) -> StopHook:
+        hook = StopHook(self, _arguments.function(callback, "callback"))
         ensure_stopper()  # now, for set() may be called where no thread can be made
         for token in self._lineage:
             token._hooks[hook] = None
@@ -299,7 +293,7 @@ class StopToken:
                 hook, _ = self._hooks.popitem()
             except KeyError:  # another setter has just taken the last one
                 return
-            hook._hand_over()
+            run_soon(hook._run)
 
     def _retire(self) -> None:
         """Take back the hooks of this token that nobody removed, so that the parents forget them."""
@@ -325,11 +319,10 @@ class StopHook:
         False
     """
 
-    __slots__ = ("_entry", "_is_own", "_slot", "_timer", "_token")
+    __slots__ = ("_entry", "_slot", "_timer", "_token")
 
-    def __init__(self, token: StopToken, callback: Callable[[], object], *, is_own: bool = False) -> None:
+    def __init__(self, token: StopToken, callback: Callable[[], object]) -> None:
         self._token = token
-        self._is_own = is_own
         self._slot = [callback]  # whoever pops it owns the call
         self._timer: Timer | None = None
         self._entry: list[object] | None = None
@@ -357,7 +350,7 @@ class StopHook:
     def _watch(self, timer: Timer, expiry: float) -> None:
         # Nobody else may be looking at the clock when the time is over.
         self._timer = timer
-        self._entry = timer.at(expiry, lambda _: self._hand_over())
+        self._entry = timer.at(expiry, lambda _: run_soon(self._run))
         if not self._slot:  # it was claimed meanwhile, by somebody who found no entry to cancel
             timer.cancel(self._entry)
 
@@ -366,9 +359,6 @@ class StopHook:
             token._hooks.pop(self, None)
         if self._timer is not None and self._entry is not None:
             self._timer.cancel(self._entry)
-
-    def _hand_over(self) -> None:
-        (run_own_soon if self._is_own else run_soon)(self._run)
 
     def _run(self) -> None:
         callback = self._claim()

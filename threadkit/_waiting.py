@@ -184,10 +184,6 @@ class Channel(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def idle(self) -> int:
-        """Return how many are waiting for an item at this moment."""
-        return self._bell.idle()
-
     def put(self, item: T) -> None:
         """Add an item, and wake one who waits for it."""
         self._items.append(item)

@@ -25,7 +25,6 @@ from threadkit import (
     Phase,
     ThreadGroup,
     WorkQueue,
-    _stopper,
     events,
 )
 from threadkit._component import BaseComponent
@@ -106,17 +105,6 @@ def test_stop_before_start(make: Callable[[str], BaseComponent]) -> None:
     assert part.state is ComponentState.STOPPED
     with pytest.raises(Closed):
         part.start()
-
-
-def test_it_stops_though_callbacks_of_users_hang(
-    make: Callable[[str], BaseComponent], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A component hears of its stop where the users' on_stop callbacks, all of which hang, have taken every thread."""
-    monkeypatch.setattr(_stopper, "_stopper", _stopper._Stopper(threads=0))
-    part = make("one")
-    part.start()
-    part.stop()
-    assert part.join(5)
 
 
 def test_no_second_life(make: Callable[[str], BaseComponent]) -> None:

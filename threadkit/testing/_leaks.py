@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Generator
 
-# The few threads that threadkit keeps for the life of the process; see "stopper" in the explanation of stop tokens.
+# The one thread that threadkit keeps for the life of the process; see "stopper" in the explanation of stop tokens.
 _PERMANENT = frozenset({"threadkit-stopper"})
 
 
