@@ -399,15 +399,11 @@ def test_join_waits_for_calls(pool: ThreadPoolExecutor) -> None:
     assert bus.join(PATIENCE) is True
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_join_waits_for_what_a_time_out_left_behind(pool: ThreadPoolExecutor, is_async: bool) -> None:
-    """A handler whose caller has given up belongs to the bus until it ends."""
-    clock, blocker = VirtualClock(), Blocker()
-    bus = Bus(executor=pool, clock=clock)
-    bus.action("slow")(blocker)
+def give_up(action: str, bus: Bus, clock: VirtualClock, blocker: Blocker, *, is_async: bool) -> None:
+    """Call an action that is stuck in a blocker, and hear that its time is over."""
 
     def call() -> object:
-        return asyncio.run(bus.acall("slow", timeout=5)) if is_async else bus.call("slow", timeout=5)
+        return asyncio.run(bus.acall(action, timeout=5)) if is_async else bus.call(action, timeout=5)
 
     caller = Background(call)
     blocker.wait_until_called()
@@ -415,6 +411,16 @@ def test_join_waits_for_what_a_time_out_left_behind(pool: ThreadPoolExecutor, is
     clock.advance(5)
     with pytest.raises(CallTimeout):
         caller.result()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_join_waits_for_what_a_time_out_left_behind(pool: ThreadPoolExecutor, is_async: bool) -> None:
+    """A handler whose caller has given up belongs to the bus until it ends."""
+    clock, blocker = VirtualClock(), Blocker()
+    bus = Bus(executor=pool, clock=clock)
+    bus.action("slow")(blocker)
+
+    give_up("slow", bus, clock, blocker, is_async=is_async)
     bus.stop()
     assert bus.join(0) is False
     blocker.let_go()
@@ -526,15 +532,7 @@ def test_failure_that_no_caller_waits_for(pool: ThreadPoolExecutor, is_async: bo
         blocker()
         raise LookupError("too late")
 
-    def call() -> object:
-        return asyncio.run(bus.acall("late", timeout=5)) if is_async else bus.call("late", timeout=5)
-
-    caller = Background(call)
-    blocker.wait_until_called()
-    clock.wait_for_sleepers(1)
-    clock.advance(5)
-    with pytest.raises(CallTimeout):
-        caller.result()
+    give_up("late", bus, clock, blocker, is_async=is_async)
     assert bus.stats().calls_failed == 0
     bus.stop()
     blocker.let_go()
