@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import sqlite3
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -1462,6 +1464,30 @@ def test_an_observer_that_fails_keeps_no_bell_from_ringing(path, caplog):
     store = opened(path, news=fail)
     store._answer()
     assert "nobody there" in caplog.text
+    store.close()
+
+
+def test_the_jobs_that_are_known_can_be_listed_while_more_come(path):
+    """Whoever goes through the jobs in memory, to drain say, is not disturbed by others that put some there."""
+    store, over = opened(path), threading.Event()
+
+    def put() -> None:
+        numbers = itertools.count()
+        while not over.is_set():
+            records = [record_of(next(numbers)) for _ in range(200)]
+            for record in records:
+                store._known.enter(record)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # with values() of the dict, a handful of looks is enough for one to fail
+    putting = Background(put)
+    try:
+        for _ in range(500):
+            assert all(record.name == "work" for record in store._known.all())
+    finally:
+        sys.setswitchinterval(before)
+        over.set()
+        putting.result()
     store.close()
 
 
